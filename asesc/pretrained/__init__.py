@@ -1,0 +1,11 @@
+"""Trained models by name: find the folder, read the card, verify and load the weights.
+
+A model is a folder with two files, ``weights.safetensors`` and ``card.json``. Neither can carry
+code, so opening somebody else's model is safe; pickles are refused.
+"""
+
+from asesc.pretrained.card import Measure, ModelCard
+from asesc.pretrained.registry import list_models, model_card
+from asesc.pretrained.weights import load_model, save_model
+
+__all__ = ["Measure", "ModelCard", "list_models", "load_model", "model_card", "save_model"]

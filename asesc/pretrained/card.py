@@ -1,0 +1,245 @@
+"""The model card: what a model is, what it was trained for and how well it does there."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field, fields
+from math import isfinite
+from typing import Any, NoReturn
+
+from ase.data import atomic_numbers
+
+from asesc.errors import ModelFormatError, did_you_mean
+from asesc.units import UNITS
+
+
+@dataclass(frozen=True)
+class Measure:
+    """A number with its unit, for example a root-mean-square error of 25 meV/Å."""
+
+    value: float
+    unit: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class ModelCard:
+    """Everything about a model but its weights; ``card.json`` has exactly these keys.
+
+    Parameters
+    ----------
+    name : str
+        Name in the registry and of the model's folder: lower-case letters, digits, ``. _ -``.
+    level_of_theory, training_data, limits, licence, citation : str
+        Text for the reader; ``limits`` says in words where not to trust the model.
+    charge_range : tuple of 2 float, e
+        Smallest and largest total charge in the training data.
+    field_range : float, V/Å
+        Largest norm of the applied field in the training data; 0 for none.
+    boundaries : tuple of str
+        Names of the boundaries that the model may be used with.
+    errors : mapping of label to Measure
+        Root-mean-square errors on the validation data.
+    units : mapping of quantity to unit
+        Must agree with :data:`asesc.units.UNITS`.
+    family, hyperparameters, elements, asesc_version, sha256
+        Filled in by :func:`asesc.pretrained.save_model`: class of the model, its constructor's
+        keywords, chemical symbols, version that wrote the card, checksum of the weights file.
+
+    Raises
+    ------
+    ModelFormatError
+        A value breaks one of these rules; the message names the key, the value and the rule.
+    """
+
+    name: str
+    level_of_theory: str
+    training_data: str
+    charge_range: tuple[float, float]
+    field_range: float
+    boundaries: tuple[str, ...]
+    errors: Mapping[str, Measure]
+    limits: str
+    licence: str
+    citation: str
+    units: Mapping[str, str] = field(default_factory=lambda: dict(UNITS))
+    family: str = ""
+    hyperparameters: Mapping[str, Any] = field(default_factory=dict)
+    elements: tuple[str, ...] = ()
+    asesc_version: str = ""
+    sha256: str = ""
+
+    def __post_init__(self) -> None:
+        for key, rule, holds in _rules(self):
+            if not holds:
+                raise ModelFormatError(
+                    f"Model card {self.name!r}: {key!r} is {getattr(self, key)!r}, but it must be "
+                    f"{rule}. The calculator relies on it; correct the card."
+                )
+
+    @classmethod
+    def from_json(cls, text: str, *, source: str) -> ModelCard:
+        """Read a complete card as :func:`~asesc.pretrained.save_model` writes it.
+
+        Parameters
+        ----------
+        text
+            Contents of ``card.json``.
+        source
+            Where it came from, for the messages.
+
+        Raises
+        ------
+        ModelFormatError
+            Not JSON, missing or unknown keys, or a value against the rules.
+        """
+        card = cls(**_revive(_parse(text, source)))
+        unsaved = [key for key in _WRITTEN_BY_SAVE if not getattr(card, key)]
+        if unsaved:
+            raise ModelFormatError(
+                f"{source} has nothing under {', '.join(unsaved)}: without these the weights "
+                "cannot be verified and rebuilt. Write the folder with asesc.pretrained.save_model."
+            )
+        return card
+
+    def to_json(self) -> str:
+        """Contents of ``card.json``: the same card always gives the same text."""
+        try:
+            return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+        except (TypeError, ValueError) as error:
+            raise ModelFormatError(
+                f"Model card {self.name!r} cannot be written as JSON: {error}. Hyperparameters and "
+                "errors must be plain finite numbers, strings, lists and dictionaries."
+            ) from error
+
+
+_WRITTEN_BY_SAVE = ("family", "elements", "asesc_version", "sha256")
+_TEXTS = ("level_of_theory", "training_data", "limits", "licence", "citation")
+
+
+def _rules(card: ModelCard) -> Iterator[tuple[str, str, bool]]:
+    """Yield key, rule in words and whether it holds, cheapest first."""
+    yield (
+        "name",
+        "lower-case letters, digits and . _ -",
+        _matches(card.name, r"[a-z0-9][a-z0-9._-]*"),
+    )
+    for key in _TEXTS:
+        text = getattr(card, key)
+        yield key, "a non-empty text", isinstance(text, str) and bool(text.strip())
+    charges = card.charge_range
+    yield (
+        "charge_range",
+        "two numbers in e, the smaller first",
+        (
+            isinstance(charges, tuple)
+            and len(charges) == 2
+            and all(map(_is_finite, charges))
+            and charges[0] <= charges[1]
+        ),
+    )
+    yield "field_range", "a number of V/Å, at least 0", _is_size(card.field_range)
+    yield "boundaries", "a list of boundary names", _is_texts(card.boundaries, at_least=1)
+    yield (
+        "errors",
+        "label: {value: finite and at least 0, unit: text}",
+        (
+            isinstance(card.errors, Mapping)
+            and all(
+                isinstance(e, Measure) and _is_size(e.value) and isinstance(e.unit, str)
+                for e in card.errors.values()
+            )
+        ),
+    )
+    yield (
+        "units",
+        f"units of asesc, {dict(UNITS)}",
+        (isinstance(card.units, Mapping) and card.units.items() <= UNITS.items()),
+    )
+    yield "family", "a text", isinstance(card.family, str)
+    yield "hyperparameters", "a dictionary", isinstance(card.hyperparameters, Mapping)
+    yield (
+        "elements",
+        "distinct chemical symbols",
+        (
+            _is_texts(card.elements)
+            and len(set(card.elements)) == len(card.elements)
+            and all(symbol in atomic_numbers for symbol in card.elements)
+        ),
+    )
+    yield "asesc_version", "a text", isinstance(card.asesc_version, str)
+    yield (
+        "sha256",
+        "64 hexadecimal digits",
+        card.sha256 == "" or _matches(card.sha256, r"[0-9a-f]{64}"),
+    )
+
+
+def _matches(value: object, pattern: str) -> bool:
+    return isinstance(value, str) and re.fullmatch(pattern, value) is not None
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and isfinite(value)
+
+
+def _is_size(value: object) -> bool:
+    return _is_finite(value) and value >= 0
+
+
+def _is_texts(value: object, *, at_least: int = 0) -> bool:
+    return (
+        isinstance(value, tuple)
+        and len(value) >= at_least
+        and all(isinstance(text, str) and text for text in value)
+    )
+
+
+def _parse(text: str, source: str) -> dict[str, Any]:
+    """JSON object with exactly the keys of a card."""
+
+    def refuse(constant: str) -> NoReturn:
+        raise ValueError(f"{constant} is not a finite number")
+
+    try:
+        entries = json.loads(text, parse_constant=refuse)
+    except ValueError as error:
+        raise ModelFormatError(
+            f"{source} is not valid JSON: {error}. The file is damaged or was edited by hand; "
+            "fetch the model again."
+        ) from error
+    keys = [f.name for f in fields(ModelCard)]
+    if not isinstance(entries, dict):
+        raise ModelFormatError(f"{source} must hold one JSON object with the keys {keys}.")
+    for key in entries:
+        if key not in keys:
+            raise ModelFormatError(
+                f"{source} has the unknown key {key!r}.{did_you_mean(key, keys)} "
+                "It may come from a newer asesc: pip install --upgrade asesc."
+            )
+    missing = [key for key in keys if key not in entries]
+    if missing:
+        raise ModelFormatError(
+            f"{source} lacks {', '.join(missing)}; the scope of the model would be unknown. "
+            "Complete the card or fetch the model again."
+        )
+    return entries
+
+
+def _revive(entries: dict[str, Any]) -> dict[str, Any]:
+    """Turn JSON's lists and dictionaries back into tuples and measures, where they are such."""
+    revived = {
+        k: tuple(v) if k in _TUPLES and isinstance(v, list) else v for k, v in entries.items()
+    }
+    if isinstance(entries["errors"], dict):
+        revived["errors"] = {
+            label: Measure(**error)
+            if isinstance(error, dict) and error.keys() == {"value", "unit"}
+            else error
+            for label, error in entries["errors"].items()
+        }
+    return revived
+
+
+_TUPLES = ("charge_range", "boundaries", "elements")
