@@ -6,7 +6,6 @@ torch is imported inside the functions: listing models and reading cards does no
 from __future__ import annotations
 
 import hashlib
-import inspect
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -59,9 +58,9 @@ def load_model(
     folder = find_model(name)
     card = read_card(folder)
     tensors = _verified_tensors(folder / WEIGHTS, card)
-    model = _build(card).to(device=device, dtype=precision)
+    model = _build(card)
     _fill(model, tensors, card)
-    return model.eval()
+    return model.set_dtype(precision).to(device).eval()
 
 
 def save_model(model: Model, folder: str | os.PathLike[str], card: ModelCard) -> ModelCard:
@@ -73,7 +72,7 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: ModelCard) ->
     Parameters
     ----------
     model
-        Its state is stored in the precision that it has.
+        Its parameters are stored in the precision that they have; constants are rebuilt at load.
     folder
         Created where needed; existing files of a model in it are replaced.
     card
@@ -94,8 +93,8 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: ModelCard) ->
 
     tensors = {
         # safetensors refuses tensors that share memory or have gaps
-        name: tensor.detach().cpu().contiguous().clone()
-        for name, tensor in model.state_dict().items()
+        name: tensor.cpu().contiguous().clone()
+        for name, tensor in model.weights().items()
     }
     _check_finite(tensors, f"Model {card.name!r}")
     weights = save(tensors)
@@ -174,11 +173,9 @@ def _build(card: ModelCard) -> Model:
             f"{did_you_mean(card.family, FAMILIES)} Families: {', '.join(FAMILIES)}. "
             f"{_versions(card)}"
         )
-    family = FAMILIES[card.family]
     try:
-        inspect.signature(family).bind(**card.hyperparameters)
         with torch.random.fork_rng(devices=[]):
-            model = family(**card.hyperparameters)
+            model = FAMILIES[card.family](**card.hyperparameters)
     except (TypeError, ValueError, InputError) as error:
         raise ModelFormatError(
             f"Model {card.name!r}: {card.family} does not accept the hyperparameters "
@@ -195,36 +192,12 @@ def _build(card: ModelCard) -> Model:
 
 
 def _fill(model: Model, tensors: dict[str, Tensor], card: ModelCard) -> None:
-    """Copy stored tensors into the model after checking names, shapes, kinds and values."""
-    import torch
-
-    state = model.state_dict()
-    _check_names(state, tensors, card)
+    """Copy stored tensors into the model after checking names, shapes and values."""
     _check_finite(tensors, f"Model {card.name!r}")
-    for name, target in state.items():
-        stored = tensors[name]
-        same_kind = stored.is_floating_point() == target.is_floating_point()
-        if stored.shape != target.shape or not same_kind:
-            raise ModelFormatError(
-                f"Model {card.name!r}: tensor {name!r} is {stored.dtype} {tuple(stored.shape)}, "
-                f"but {card.family} with the card's hyperparameters has {target.dtype} "
-                f"{tuple(target.shape)}. Weights and card belong to different models. "
-                f"{_versions(card)}"
-            )
-        stored = stored.to(target.device)
-        # A constant of the architecture that was rounded for storage is kept in full precision.
-        if not torch.equal(target.to(stored.dtype), stored):
-            target.copy_(stored)
-
-
-def _check_names(expected: dict[str, Tensor], found: dict[str, Tensor], card: ModelCard) -> None:
-    missing, extra = sorted(expected.keys() - found), sorted(found.keys() - expected)
-    if missing or extra:
-        raise ModelFormatError(
-            f"Model {card.name!r}: the weights file lacks {_few(missing)} and has {_few(extra)} "
-            f"that {card.family} with the card's hyperparameters does not know. Weights and card "
-            f"belong to different models or versions. {_versions(card)}"
-        )
+    try:
+        model.load_weights(tensors)
+    except ModelFormatError as error:
+        raise ModelFormatError(f"Model {card.name!r}: {error}. {_versions(card)}") from error
 
 
 def _check_finite(tensors: dict[str, Tensor], source: str) -> None:
@@ -236,11 +209,6 @@ def _check_finite(tensors: dict[str, Tensor], source: str) -> None:
                 "infinite, so every energy would be. The training diverged; take an earlier "
                 "checkpoint or lower the learning rate."
             )
-
-
-def _few(names: list[str]) -> str:
-    shown = ", ".join(names[:4]) or "none"
-    return f"{shown} and {len(names) - 4} more" if len(names) > 4 else shown
 
 
 def _versions(card: ModelCard) -> str:
