@@ -1,0 +1,45 @@
+"""Uniform applied electric field as a potential conjugate to the density."""
+
+from __future__ import annotations
+
+from torch import Tensor
+
+from asesc.density import GaussianBasis
+from asesc.errors import InputError
+from asesc.system import System
+
+
+def uniform_field_potential(system: System, basis: GaussianBasis) -> Tensor:
+    """v_ext of a uniform field E: −E·r_i for charges, −E for dipoles; (N, M), V Å^−l.
+
+    ⟨p, v_ext⟩ = −E·μ with μ = Σ_i (q_i r_i + d_i).
+
+    Raises
+    ------
+    InputError
+        If the field has a component along a periodic direction: there −E·r has no meaning for
+        charges, and only families with an itinerant polarisation can take such a field.
+    """
+    require_open_field(system)
+    field = system.electric_field[system.batch]
+    v_ext = system.positions.new_zeros(system.n_atoms, basis.n_components)
+    v_ext[:, 0] = -(field * system.positions).sum(-1)
+    if basis.lmax > 0:
+        v_ext[:, 1:4] = -field
+    return v_ext
+
+
+def require_open_field(system: System) -> None:
+    """Refuse a field with a component along a periodic direction."""
+    field, cell = system.electric_field.detach(), system.cell.detach()
+    for axis in range(3):
+        if not system.pbc[axis]:
+            continue
+        along = (field * cell[:, axis]).sum(-1).abs()
+        if bool((along > 1e-12 * (1 + cell[:, axis].norm(dim=-1))).any()):
+            raise InputError(
+                f"electric_field={field[along.argmax()].tolist()} V/Å has a component along the "
+                f"periodic cell vector {axis}, where −E·r is not defined. Use a field along an open "
+                "direction, or a neutral cell and a family with an itinerant polarisation "
+                "(SplitCharges, SplitChargeEquilibration)"
+            )

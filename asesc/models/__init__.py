@@ -1,0 +1,21 @@
+"""Model families: one file each, listed in :data:`FAMILIES`."""
+
+from asesc.models.base import FAMILIES, Model, Prediction, Problem, State
+from asesc.models.fixed_charges import FixedCharges
+from asesc.models.local_charges import LocalCharges
+from asesc.models.qeq import QEq
+from asesc.models.split_charge_equilibration import SplitChargeEquilibration
+from asesc.models.split_charges import SplitCharges
+
+__all__ = [
+    "FAMILIES",
+    "FixedCharges",
+    "LocalCharges",
+    "Model",
+    "Prediction",
+    "Problem",
+    "QEq",
+    "SplitChargeEquilibration",
+    "SplitCharges",
+    "State",
+]

@@ -1,0 +1,225 @@
+"""MACE as a backbone: node features and a short-range energy.
+
+Only this file and ``mace_polar.py`` import mace and e3nn. Importing them changes an environment
+variable, and building them needs another default dtype; :func:`mace_environment` undoes both.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, redirect_stdout
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from asesc.errors import InputError
+from asesc.neighbors import Edges, find_edges
+from asesc.system import System
+
+_UNSAFE_LOAD = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+
+
+@contextmanager
+def mace_environment() -> Iterator[None]:
+    """Import or build mace and e3nn objects without leaving traces in the process.
+
+    mace sets an environment variable that switches off torch's safe loading, and e3nn needs it
+    while it reads its own constants. Modules are built in float64, so that their Clebsch–Gordan
+    tables are exact in whatever type they are cast to later.
+    """
+    variable, dtype = os.environ.get(_UNSAFE_LOAD), torch.get_default_dtype()
+    os.environ[_UNSAFE_LOAD] = "1"
+    torch.set_default_dtype(torch.float64)
+    try:
+        with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
+            # mace announces on import which accelerators it lacks.
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        torch.set_default_dtype(dtype)
+        if variable is None:
+            os.environ.pop(_UNSAFE_LOAD, None)
+        else:
+            os.environ[_UNSAFE_LOAD] = variable
+
+
+@dataclass(frozen=True)
+class Features:
+    """What the backbone says about every atom, and the edges it used.
+
+    Parameters
+    ----------
+    scalars : Tensor, (N, S)
+    vectors : Tensor, (N, V, 3)
+        l = 1 features, components x, y, z.
+    energies : Tensor, (N,), eV
+        Short-range atomic energies, float64.
+    edges : Edges
+    edge_vectors : Tensor, (E, 3), Å
+        r_j − r_i in float64.
+    """
+
+    scalars: Tensor
+    vectors: Tensor
+    energies: Tensor
+    edges: Edges
+    edge_vectors: Tensor
+
+
+class Backbone(nn.Module):
+    """``mace.modules.ScaleShiftMACE`` with its features exposed.
+
+    Parameters
+    ----------
+    elements : sequence of int
+        Atomic numbers the model knows.
+    cutoff : float, Å
+    channels : int
+        Channels per irrep.
+    hidden_lmax, edge_lmax : int
+        Highest l of the node features and of the spherical harmonics on edges.
+    layers, correlation : int
+        Message-passing layers and body order minus one of each.
+    radial_width : int
+        Width of the three hidden layers of the radial network.
+    energy_scale, energy_shift : float, eV
+        Root mean square and mean of the atomic interaction energies of the training data.
+    n_neighbors : float
+        Average number of neighbours; normalises the messages.
+
+    References
+    ----------
+    I. Batatia et al., MACE, NeurIPS 2022, arXiv:2206.07697.
+    """
+
+    def __init__(
+        self,
+        *,
+        elements: Sequence[int],
+        cutoff: float,
+        channels: int = 32,
+        hidden_lmax: int = 1,
+        edge_lmax: int = 2,
+        layers: int = 2,
+        correlation: int = 2,
+        radial_width: int = 32,
+        energy_scale: float = 1.0,
+        energy_shift: float = 0.0,
+        n_neighbors: float = 20.0,
+    ) -> None:
+        super().__init__()
+        with mace_environment():
+            from e3nn import o3
+            from mace import modules
+
+            hidden = o3.Irreps([(channels, (l, (-1) ** l)) for l in range(hidden_lmax + 1)])
+            mace = modules.ScaleShiftMACE(
+                atomic_inter_scale=energy_scale,
+                atomic_inter_shift=energy_shift,
+                r_max=cutoff,
+                num_bessel=8,
+                num_polynomial_cutoff=5,
+                max_ell=edge_lmax,
+                interaction_cls_first=modules.RealAgnosticInteractionBlock,
+                interaction_cls=modules.RealAgnosticResidualInteractionBlock,
+                num_interactions=layers,
+                num_elements=len(elements),
+                hidden_irreps=hidden,
+                MLP_irreps=o3.Irreps("16x0e"),
+                atomic_energies=torch.zeros(len(elements)).numpy(),
+                avg_num_neighbors=n_neighbors,
+                atomic_numbers=list(elements),
+                correlation=correlation,
+                gate=torch.nn.functional.silu,
+                radial_MLP=[radial_width] * 3,
+                keep_last_layer_irreps=True,
+            )
+        self._adopt(mace)
+
+    def _adopt(self, mace: nn.Module) -> None:
+        self.mace = mace
+        self.elements = tuple(int(z) for z in mace.atomic_numbers)
+        self.cutoff = float(mace.r_max)
+        self._slices = [_feature_slices(product) for product in mace.products]
+        self.n_scalars = sum(n for ((_, n), _) in self._slices)
+        self.n_vectors = sum(n for (_, (_, n)) in self._slices)
+
+    @classmethod
+    def from_mace(cls, mace: nn.Module) -> Backbone:
+        """Wrap a ``ScaleShiftMACE`` the user has loaded, e.g. a foundation model."""
+        if type(mace).__name__ != "ScaleShiftMACE":
+            raise InputError(
+                f"the backbone must be a mace ScaleShiftMACE module, got {type(mace).__name__}"
+            )
+        backbone = cls.__new__(cls)
+        nn.Module.__init__(backbone)
+        backbone._adopt(mace)
+        return backbone
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Floating-point type of the parameters."""
+        return next(self.parameters()).dtype
+
+    def forward(self, system: System) -> Features:
+        """Features of a system; energies and edge vectors come back in float64."""
+        edges = find_edges(system, self.cutoff)
+        translations = edges.translations(system)
+        zeros = system.counts.new_zeros(1)
+        output = self.mace(
+            {
+                # mace marks its positions as requiring gradients; give it its own tensor.
+                "positions": system.positions.to(self.dtype, copy=True),
+                "node_attrs": self._one_hot(system.numbers),
+                "edge_index": torch.stack([edges.source, edges.target]),
+                "shifts": translations.to(self.dtype),
+                "unit_shifts": edges.shifts.to(self.dtype),
+                "cell": system.cell.to(self.dtype),
+                "batch": system.batch,
+                "ptr": torch.cat([zeros, system.counts.cumsum(0)]),
+            },
+            compute_force=False,
+        )
+        scalars, vectors = self._split(output["node_feats"])
+        separation = system.positions[edges.target] - system.positions[edges.source]
+        energies = output["node_energy"].double()
+        return Features(scalars, vectors, energies, edges, separation + translations)
+
+    def index_of(self, numbers: Tensor) -> Tensor:
+        """Position of every atomic number in ``elements``, (N,)."""
+        return torch.searchsorted(self.mace.atomic_numbers, numbers)
+
+    def _one_hot(self, numbers: Tensor) -> Tensor:
+        one_hot = numbers[:, None] == self.mace.atomic_numbers
+        missing = ~one_hot.any(-1)
+        if bool(missing.any()):
+            unknown = sorted({int(z) for z in numbers[missing]})
+            raise InputError(
+                f"atomic numbers {unknown} are not in the model, which knows {list(self.elements)}"
+            )
+        return one_hot.to(self.dtype)
+
+    def _split(self, features: Tensor) -> tuple[Tensor, Tensor]:
+        scalars, vectors, start = [], [], 0
+        for product, ((s, n_s), (v, n_v)) in zip(self.mace.products, self._slices, strict=True):
+            scalars.append(features[:, start + s : start + s + n_s])
+            block = features[:, start + v : start + v + 3 * n_v]
+            vectors.append(block.reshape(len(features), n_v, 3))
+            start += product.linear.irreps_out.dim
+        return torch.cat(scalars, -1), torch.cat(vectors, 1)
+
+
+def _feature_slices(product: Any) -> tuple[tuple[int, int], tuple[int, int]]:
+    """(offset, multiplicity) of the even scalars and the odd vectors of one layer."""
+    found = {"0e": (0, 0), "1o": (0, 0)}
+    offset = 0
+    for multiplicity, irrep in product.linear.irreps_out:
+        if str(irrep) in found:
+            found[str(irrep)] = (offset, multiplicity)
+        offset += multiplicity * irrep.dim
+    return found["0e"], found["1o"]

@@ -1,0 +1,255 @@
+"""The template all model families fill in."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor, nn
+
+from asesc.density import Density, GaussianBasis
+from asesc.electrostatics import CoulombOperator, boundary_for
+from asesc.electrostatics.boundary import ACCURACY
+from asesc.electrostatics.field import require_open_field
+from asesc.errors import InputError, ModelFormatError
+from asesc.models.backbone import Backbone, Features
+from asesc.solvers import Solution
+from asesc.system import System
+
+#: Model families by name; filled by subclassing :class:`Model` with ``family="Name"``.
+FAMILIES: dict[str, type[Model]] = {}
+
+
+@dataclass(frozen=True)
+class Problem:
+    """Everything that is fixed while the density is being found.
+
+    Parameters
+    ----------
+    system : System
+    features : Features
+        Of the backbone; evaluated once per geometry.
+    coulomb : CoulombOperator
+        Bound to this geometry.
+    """
+
+    system: System
+    features: Features
+    coulomb: CoulombOperator
+
+    @property
+    def basis(self) -> GaussianBasis:
+        """Gaussian basis of the density."""
+        return self.coulomb.basis
+
+
+@dataclass(frozen=True)
+class State:
+    """The density a family found.
+
+    Parameters
+    ----------
+    coefficients : Tensor, (N, M), e Å^l
+    dipole : Tensor, (B, 3), e Å
+        Conjugate to the applied field: E contains −E_field · dipole.
+    internal_energy : Tensor, (B,), eV
+        All terms of the family that are neither short-range, Coulomb nor applied field.
+    solution : Solution
+    chemical_potential : Tensor, (B,), V, optional
+        ∂E/∂Q at fixed geometry, where the family defines it.
+    """
+
+    coefficients: Tensor
+    dipole: Tensor
+    internal_energy: Tensor
+    solution: Solution
+    chemical_potential: Tensor | None = None
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """Result of a model for a batch of B structures with N atoms.
+
+    Parameters
+    ----------
+    energy : Tensor, (B,), eV
+        E = E_short + E_internal + ½⟨p, Jp⟩ − E_field·μ.
+    density : Density
+    dipole : Tensor, (B, 3), e Å
+        From unwrapped positions. For ions it depends on the origin of the coordinates; the
+        calculator reports it about the centre of mass.
+    contributions : mapping of str to Tensor, (B,), eV
+    potential : Tensor, (N, M), V Å^−l
+        Coulomb potential of the density, without the applied field.
+    solution : Solution
+    """
+
+    energy: Tensor
+    density: Density
+    dipole: Tensor
+    contributions: Mapping[str, Tensor]
+    potential: Tensor
+    solution: Solution
+    chemical_potential: Tensor | None = None
+
+
+class Model(nn.Module, ABC):
+    """A MACE backbone plus a rule for the density.
+
+    Subclasses implement :meth:`solve` and nothing else; they appear in :data:`FAMILIES` under the
+    name given as ``class MyFamily(Model, family="MyFamily")``. Their constructor takes
+    ``backbone`` (keywords of :class:`Backbone`) and the common keywords below, all JSON-able, and
+    stores them in ``hyperparameters`` so that the model can be rebuilt from its card.
+
+    Parameters
+    ----------
+    backbone : mapping
+        Keywords of :class:`~asesc.models.backbone.Backbone`.
+    atomic_energies : mapping of int to float, eV
+        Energy of the isolated atom (or a fit) per element.
+    lmax : int
+        Highest multipole of the density.
+    width : float or mapping of int to float, Å
+        Gaussian width, common or per element.
+    """
+
+    family: ClassVar[str]
+    #: Whether the family takes a field along periodic directions.
+    has_itinerant_polarisation: ClassVar[bool] = False
+    #: Whether charge beyond the sum of the formal charges can be placed.
+    has_variable_charge: ClassVar[bool] = True
+
+    def __init_subclass__(cls, *, family: str | None = None, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if family is not None:
+            cls.family = family
+            FAMILIES[family] = cls
+
+    def __init__(
+        self,
+        *,
+        backbone: Mapping[str, Any],
+        atomic_energies: Mapping[int | str, float] | None = None,
+        lmax: int = 1,
+        width: float | Mapping[int | str, float] = 1.0,
+        **own: Any,
+    ) -> None:
+        super().__init__()
+        energies, widths = atomic_energies or {}, width
+        self.hyperparameters: dict[str, Any] = {
+            "backbone": dict(backbone),
+            "atomic_energies": {str(z): float(e) for z, e in energies.items()},
+            "lmax": lmax,
+            "width": (
+                {str(z): float(w) for z, w in widths.items()}
+                if isinstance(widths, Mapping)
+                else float(widths)
+            ),
+            **own,
+        }
+        self.lmax = lmax
+        self.backbone = Backbone(**backbone)
+        self.register_buffer("_energies", self._per_element(energies, default=0.0))
+        default = widths if not isinstance(widths, Mapping) else None
+        table = widths if isinstance(widths, Mapping) else {}
+        self.register_buffer("_widths", self._per_element(table, default=default))
+
+    @property
+    def elements(self) -> tuple[int, ...]:
+        """Atomic numbers the model knows."""
+        return self.backbone.elements
+
+    @property
+    def cutoff(self) -> float:
+        """Cutoff of the backbone, Å."""
+        return self.backbone.cutoff
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """Type of the backbone; electrostatics and sums are always float64."""
+        return self.backbone.dtype
+
+    def weights(self) -> dict[str, Tensor]:
+        """What training determines: all parameters, and nothing that the constructor derives."""
+        return {name: parameter.detach() for name, parameter in self.named_parameters()}
+
+    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
+        """Copy parameters in, casting to the model's types.
+
+        Raises
+        ------
+        ModelFormatError
+            For missing, superfluous or wrongly shaped tensors.
+        """
+        own = dict(self.named_parameters())
+        for problem, names in (
+            ("missing", own.keys() - weights.keys()),
+            ("unexpected", weights.keys() - own.keys()),
+            (
+                "of wrong shape",
+                {n for n in own.keys() & weights if own[n].shape != weights[n].shape},
+            ),
+        ):
+            if names:
+                raise ModelFormatError(
+                    f"{len(names)} tensors are {problem}, e.g. {min(names)!r}: the weights belong "
+                    f"to another model than these hyperparameters of {self.family!r}"
+                )
+        with torch.no_grad():
+            for name, parameter in own.items():
+                parameter.copy_(weights[name])
+
+    def set_dtype(self, dtype: torch.dtype) -> Model:
+        """Cast the learned part; constants of the electrostatics stay in float64."""
+        for module in self.children():
+            module.to(dtype)
+        return self
+
+    def basis(self, system: System) -> GaussianBasis:
+        """Gaussian basis of a system's atoms."""
+        return GaussianBasis(self.lmax, self._widths[self.backbone.index_of(system.numbers)])
+
+    def forward(
+        self, system: System, *, boundary: str = "auto", accuracy: float = ACCURACY
+    ) -> Prediction:
+        """Energy, density and dipole of every structure; differentiable in all of the system."""
+        features = self.backbone(system)
+        coulomb = boundary_for(boundary, system.pbc).bind(
+            system, self.basis(system), accuracy=accuracy
+        )
+        # −E·Σqr of a charged cell depends on the choice of origin along periodic directions.
+        if not self.has_itinerant_polarisation or bool((system.charge != 0).any()):
+            require_open_field(system)
+        state = self.solve(Problem(system, features, coulomb))
+        atomic = features.energies + self._energies[self.backbone.index_of(system.numbers)]
+        potential = coulomb.potential(state.coefficients)
+        contributions = {
+            "short_range": system.sum(atomic),
+            "internal": state.internal_energy,
+            "coulomb": 0.5 * system.sum((state.coefficients * potential).sum(-1)),
+            "field": -(system.electric_field * state.dipole).sum(-1),
+        }
+        return Prediction(
+            energy=sum(contributions.values()),
+            density=Density(state.coefficients, coulomb.basis),
+            dipole=state.dipole,
+            contributions=contributions,
+            potential=potential,
+            solution=state.solution,
+            chemical_potential=state.chemical_potential,
+        )
+
+    @abstractmethod
+    def solve(self, problem: Problem) -> State:
+        """Find the density for a fixed geometry, charge and field."""
+
+    def _per_element(self, table: Mapping[int | str, float], *, default: float | None) -> Tensor:
+        """Values in the order of ``elements``."""
+        values = {int(z): float(v) for z, v in table.items()}
+        missing = [z for z in self.elements if z not in values]
+        if missing and default is None:
+            raise InputError(f"no value for atomic numbers {missing}; known are {sorted(values)}")
+        return torch.tensor([values.get(z, default) for z in self.elements], dtype=torch.float64)

@@ -1,0 +1,40 @@
+"""Charges, dipoles and coefficients: the bookkeeping shared by the families."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from asesc.density.harmonics import n_components
+from asesc.system import System
+
+
+def read_out_dipole(system: System, coefficients: Tensor) -> Tensor:
+    """μ = Σ_i (q_i r_i + d_i) from unwrapped positions, (B, 3), e Å."""
+    moments = coefficients[:, :1] * system.positions
+    if coefficients.shape[1] > 1:
+        moments = moments + coefficients[:, 1:4]
+    return system.sum(moments)
+
+
+def excess_charge(system: System, charges: Tensor, weights: Tensor) -> Tensor:
+    """(Q − Σq) divided over the atoms in proportion to positive weights, (N,), e."""
+    missing = system.charge - system.sum(charges)
+    return missing[system.batch] * weights / system.sum(weights)[system.batch]
+
+
+def json_table(table: Mapping[int | str, float]) -> dict[str, float]:
+    """A table per element as it goes into a model card."""
+    return {str(z): float(value) for z, value in table.items()}
+
+
+def coefficients_of(charges: Tensor, dipoles: Tensor | None, lmax: int) -> Tensor:
+    """(N,) charges and (N, 3) dipoles → (N, M) coefficients; components not given are zero."""
+    columns = [charges[:, None]]
+    if lmax > 0 and dipoles is not None:
+        columns.append(dipoles)
+    filled = sum(column.shape[1] for column in columns)
+    columns.append(charges.new_zeros(len(charges), n_components(lmax) - filled))
+    return torch.cat(columns, dim=-1)

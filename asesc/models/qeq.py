@@ -1,0 +1,82 @@
+"""Charge equilibration: the quadratic energy of classic QEq, with dipoles."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asesc.electrostatics.field import uniform_field_potential
+from asesc.models.base import Model, Problem, State
+from asesc.models.moments import coefficients_of, read_out_dipole
+from asesc.models.readouts import AtomScalars, AtomVectors, inverse_positive, positive
+from asesc.solvers import minimise_quadratic_dense
+
+_HARDNESS = 5.0  # V/e, start of the learned hardness
+_STIFFNESS = 20.0  # V/(e Å²), start of the learned inverse polarisability
+
+
+class QEq(Model, family="QEq"):
+    """Minimise E(q, d) = Σ_i (χ_i q_i + ½η_i q_i² + ϕ_i·d_i + ½κ_i d_i²) + ½⟨p, Jp⟩ + ⟨p, v_ext⟩
+    at Σq = Q.
+
+    χ, ϕ (electronegativity of charges and dipoles) and η, κ > 0 (hardness, inverse atomic
+    polarisability) come from the environment. The response is metallic: charge flows over any
+    distance, fragments carry fractional charges, and the polarisability of a chain grows like
+    its length cubed. One dense Cholesky solve, O(N³).
+
+    Parameters
+    ----------
+    **common
+        See :class:`~asesc.models.base.Model`.
+
+    References
+    ----------
+    A. K. Rappé, W. A. Goddard, J. Phys. Chem. 95, 3358 (1991), doi:10.1021/j100161a070.
+    T. W. Ko et al., Nat. Commun. 12, 398 (2021), doi:10.1038/s41467-020-20427-2.
+    """
+
+    def __init__(self, **common: Any) -> None:
+        super().__init__(**common)
+        n_scalars, n_vectors = self.backbone.n_scalars, self.backbone.n_vectors
+        self.charge_head = AtomScalars(n_scalars, bias=[0.0, inverse_positive(_HARDNESS)])
+        self.stiffness_head = self.vector_head = None
+        if self.lmax > 0:
+            self.stiffness_head = AtomScalars(n_scalars, bias=[inverse_positive(_STIFFNESS)])
+            self.vector_head = AtomVectors(n_scalars, n_vectors)
+
+    def solve(self, problem: Problem) -> State:
+        system, layout = problem.system, problem.system.layout
+        linear, stiffness = self._quadratic_form(problem)
+        n_structures, n = layout.shape
+        m = linear.shape[1]
+        # A padded row gets unit curvature and no drive, so that it stays at zero.
+        diagonal = layout.pad(stiffness) + (~layout.mask)[..., None]
+        matrix = problem.coulomb.dense() + torch.diag_embed(diagonal.reshape(n_structures, n * m))
+        drive = layout.pad(linear + uniform_field_potential(system, problem.basis))
+        is_charge = torch.zeros_like(drive)
+        is_charge[..., 0] = layout.mask.to(drive.dtype)
+        x, multiplier, solution = minimise_quadratic_dense(
+            matrix,
+            drive.reshape(n_structures, -1),
+            is_charge.reshape(n_structures, -1),
+            system.charge,
+        )
+        p = layout.unpad(x.reshape(n_structures, n, m))
+        internal = system.sum((linear * p + 0.5 * stiffness * p * p).sum(-1))
+        return State(p, read_out_dipole(system, p), internal, solution, -multiplier)
+
+    def _quadratic_form(self, problem: Problem) -> tuple[Tensor, Tensor]:
+        """Linear term (χ, ϕ) and diagonal curvature (η, κ, κ, κ), both (N, M)."""
+        electronegativity, raw_hardness = self.charge_head(problem.features).unbind(-1)
+        hardness = positive(raw_hardness)
+        if self.stiffness_head is None or self.vector_head is None:
+            return electronegativity[:, None], hardness[:, None]
+        stiffness = positive(self.stiffness_head(problem.features)).expand(-1, 3)
+        linear = coefficients_of(electronegativity, self.vector_head(problem.features), self.lmax)
+        curvature = torch.cat([hardness[:, None], stiffness], dim=-1)
+        # Multipoles beyond dipoles are not drawn by anything; unit curvature keeps them at rest.
+        missing = linear.shape[1] - curvature.shape[1]
+        ones = curvature.new_ones(len(curvature), missing)
+        return linear, torch.cat([curvature, ones], dim=-1)

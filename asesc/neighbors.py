@@ -1,0 +1,81 @@
+"""Neighbour lists as edge tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from vesin import NeighborList
+
+from asesc.system import System
+
+
+@dataclass(frozen=True)
+class Edges:
+    """Directed pairs within a cutoff; both (i, j, S) and (j, i, −S) are present.
+
+    Parameters
+    ----------
+    source, target : Tensor, (E,), int64
+        Indices i and j of the pair.
+    shifts : Tensor, (E, 3)
+        Integer lattice translation S of the target.
+    """
+
+    source: Tensor
+    target: Tensor
+    shifts: Tensor
+
+    def translations(self, system: System) -> Tensor:
+        """Cartesian translation S·h of every target, (E, 3), Å; differentiable in the cell."""
+        cell = system.cell[system.batch[self.source]]
+        return torch.einsum("ea,eab->eb", self.shifts.to(cell.dtype), cell)
+
+    def vectors(self, system: System) -> Tensor:
+        """r_j + S·h − r_i, (E, 3), Å; differentiable in positions and cell."""
+        separation = system.positions[self.target] - system.positions[self.source]
+        return separation + self.translations(system)
+
+
+def find_edges(system: System, cutoff: float) -> Edges:
+    """All directed pairs closer than ``cutoff`` (Å), images included.
+
+    Cost is linear in the number of atoms (cell lists of vesin). The list itself carries no
+    gradient; :meth:`Edges.vectors` does.
+    """
+    positions = system.positions.detach().cpu().double().numpy()
+    cells = system.cell.detach().cpu().double().numpy()
+    first = np.concatenate([[0], np.cumsum(system.counts.cpu().numpy())])
+    calculator = NeighborList(cutoff=float(cutoff), full_list=True)
+    sources, targets, shifts = [], [], []
+    for b, (start, stop) in enumerate(zip(first[:-1], first[1:], strict=True)):
+        i, j, shift = calculator.compute(
+            points=positions[start:stop],
+            box=_listing_cell(cells[b], system.pbc),
+            periodic=np.array(system.pbc),
+            quantities="ijS",
+        )
+        sources.append(i.astype(np.int64) + start)
+        targets.append(j.astype(np.int64) + start)
+        shifts.append(shift.astype(np.int64))
+    device = system.positions.device
+    return Edges(
+        *(torch.as_tensor(np.concatenate(a), device=device) for a in (sources, targets, shifts))
+    )
+
+
+def _listing_cell(cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:
+    """The cell with missing open vectors filled in, as the cell list wants a full one."""
+    full = cell.copy()
+    for axis in range(3):
+        if not pbc[axis]:
+            full[axis] = 0.0
+    missing = [axis for axis in range(3) if not pbc[axis]]
+    if not missing:
+        return full
+    _, _, basis = np.linalg.svd(full)
+    for axis, vector in zip(missing, basis[::-1], strict=False):
+        full[axis] = vector
+    return full

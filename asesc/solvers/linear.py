@@ -1,0 +1,217 @@
+"""Linear solves of charge equilibration: dense, and matrix-free in the constraint plane."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asesc.errors import IllPosedError
+from asesc.solvers.solution import Solution
+
+
+def solve_dense(matrix: Tensor, rhs: Tensor) -> tuple[Tensor, Solution]:
+    """Solve A x = b for general square blocks, A (B, n, n), b (B, n); O(n³), differentiable.
+
+    Raises
+    ------
+    IllPosedError
+        If A is singular or the input is not finite.
+    """
+    _require_finite(matrix, rhs)
+    x, info = torch.linalg.solve_ex(matrix, rhs)
+    if bool((info != 0).any()):
+        block = int(torch.nonzero(info)[0])
+        raise IllPosedError(
+            f"the response matrix of structure {block} is singular (zero pivot {int(info[block])}); "
+            "two atoms may coincide. Check the geometry"
+        )
+    residual = (_product(matrix.detach(), x.detach()) - rhs.detach()).abs().max()
+    return x, Solution("dense LU", True, 1, float(residual))
+
+
+def minimise_quadratic_dense(
+    matrix: Tensor, linear: Tensor, constraint: Tensor, target: Tensor
+) -> tuple[Tensor, Tensor, Solution]:
+    """Minimise ½ xᵀA x + bᵀx subject to cᵀx = t, for every block.
+
+    Only the plane cᵀy = 0 matters: A may be indefinite off it (the Coulomb operator of a charged
+    slab is). With ĉ = c/|c| and P = 1 − ĉĉᵀ, x = ĉ t/|c| + y and y = −(PAP + sĉĉᵀ)⁻¹P(b + Aĉt/|c|)
+    by Cholesky; the multiplier λ = −ĉᵀ(Ax + b)/|c| makes Ax + b + λc = 0 and is −∂E/∂t.
+
+    Parameters
+    ----------
+    matrix : Tensor, (B, n, n)
+        Symmetric, positive definite on the plane.
+    linear, constraint : Tensor, (B, n)
+    target : Tensor, (B,)
+
+    Returns
+    -------
+    x : Tensor, (B, n)
+    multiplier : Tensor, (B,)
+    solution : Solution
+
+    Raises
+    ------
+    IllPosedError
+        If A is not positive definite on the plane: the energy has no minimum.
+    """
+    _require_finite(matrix, linear, target)
+    norm = torch.linalg.vector_norm(constraint, dim=-1, keepdim=True)
+    normal = constraint / norm
+    on_plane = _restrict(matrix, normal)
+    factor, info = torch.linalg.cholesky_ex(on_plane)
+    if bool((info != 0).any()):
+        block = int(torch.nonzero(info)[0])
+        lowest = float(torch.linalg.eigvalsh(on_plane[block].detach())[0])
+        raise IllPosedError(
+            f"the quadratic energy of structure {block} has no minimum: lowest curvature "
+            f"{lowest:.3g} is not positive. Coinciding atoms or too small a hardness cause this; "
+            "check the geometry and the Gaussian widths"
+        )
+    start = normal * (target[:, None] / norm)
+    slope = linear + _product(matrix, start)
+    slope = slope - normal * (normal * slope).sum(-1, keepdim=True)
+    x = start - torch.cholesky_solve(slope[..., None], factor)[..., 0]
+    gradient = _product(matrix, x) + linear
+    multiplier = -(normal * gradient).sum(-1) / norm[:, 0]
+    residual = (gradient + multiplier[:, None] * constraint).detach().abs().max()
+    return x, multiplier, Solution("dense Cholesky", True, 1, float(residual))
+
+
+def _restrict(matrix: Tensor, normal: Tensor) -> Tensor:
+    """P A P + s ĉĉᵀ with s the mean diagonal of A, so that the plane alone decides definiteness."""
+    image = _product(matrix, normal)
+    along = (normal * image).sum(-1)[:, None, None]
+    scale = matrix.detach().diagonal(dim1=-2, dim2=-1).abs().mean(-1)[:, None, None]
+    outer = normal[:, :, None] * image[:, None, :]
+    projector = normal[:, :, None] * normal[:, None, :]
+    return matrix - outer - outer.transpose(-1, -2) + (along + scale) * projector
+
+
+def _product(matrix: Tensor, vector: Tensor) -> Tensor:
+    """A x for every block."""
+    return (matrix @ vector[..., None])[..., 0]
+
+
+def minimise_quadratic_cg(
+    apply: Callable[[Tensor], Tensor],
+    linear: Tensor,
+    constraint: Tensor,
+    target: Tensor,
+    *,
+    precondition: Callable[[Tensor], Tensor] | None = None,
+    tolerance: float = 1e-10,
+    max_iterations: int = 500,
+    derivatives: int = 2,
+) -> tuple[Tensor, Solution]:
+    """The same minimum as :func:`minimise_quadratic_dense` for one structure, matrix-free.
+
+    Preconditioned conjugate gradients on the plane cᵀx = t: every search direction is projected,
+    so that the constraint holds to rounding at each iteration. ``derivatives`` Newton corrections
+    with the frozen inverse attach the graph, so that that many derivatives of x are exact; their
+    solves happen in the backward pass only.
+
+    Parameters
+    ----------
+    apply : callable
+        v = A p for a vector (n,); A symmetric and positive definite on the plane.
+    linear, constraint : Tensor, (n,)
+    target : Tensor, ()
+    precondition : callable, optional
+        Approximate A⁻¹, symmetric positive definite.
+    tolerance : float
+        On the largest component of the projected gradient.
+
+    Raises
+    ------
+    IllPosedError
+        On a direction of negative curvature, or when ``max_iterations`` do not suffice.
+    """
+    _require_finite(linear, target)
+    plane = _Plane(apply, constraint.detach(), precondition, tolerance, max_iterations)
+    with torch.no_grad():
+        start = constraint * (target / (constraint @ constraint))
+        step, solution = plane.solve(linear + apply(start))
+        x = start - step
+    for _ in range(derivatives if torch.is_grad_enabled() else 0):
+        on_plane = x + constraint * ((target - constraint @ x) / (constraint @ constraint))
+        x = on_plane - _FrozenInverse.apply(linear + apply(on_plane), plane)
+    return x, solution
+
+
+class _Plane:
+    """Conjugate gradients for P A P s = P g with the projector P on cᵀs = 0."""
+
+    def __init__(
+        self,
+        apply: Callable[[Tensor], Tensor],
+        constraint: Tensor,
+        precondition: Callable[[Tensor], Tensor] | None,
+        tolerance: float,
+        max_iterations: int,
+    ) -> None:
+        self._apply = apply
+        self._normal = constraint / torch.linalg.vector_norm(constraint)
+        self._precondition = precondition or (lambda r: r)
+        self._tolerance, self._max_iterations = tolerance, max_iterations
+
+    def _project(self, vector: Tensor) -> Tensor:
+        return vector - self._normal * (self._normal @ vector)
+
+    @torch.no_grad()
+    def solve(self, gradient: Tensor) -> tuple[Tensor, Solution]:
+        residual = self._project(gradient)
+        s = torch.zeros_like(residual)
+        z = self._project(self._precondition(residual))
+        direction, rz = z, residual @ z
+        history = [float(residual.abs().max())]
+        while history[-1] > self._tolerance:
+            if len(history) > self._max_iterations:
+                raise IllPosedError(
+                    f"conjugate gradients stopped at residual {history[-1]:.2e} after "
+                    f"{self._max_iterations} iterations (tolerance {self._tolerance:.0e}); "
+                    "use a better preconditioner, more iterations or the dense solver"
+                )
+            image = self._project(self._apply(direction))
+            curvature = direction @ image
+            if not float(curvature) > 0:
+                raise IllPosedError(
+                    f"curvature {float(curvature):.3g} along a search direction: the quadratic "
+                    "energy has no minimum. Check for coinciding atoms and the hardness"
+                )
+            length = rz / curvature
+            s = s + length * direction
+            residual = residual - length * image
+            z = self._project(self._precondition(residual))
+            rz, previous = residual @ z, rz
+            direction = z + (rz / previous) * direction
+            history.append(float(residual.abs().max()))
+        return s, Solution(
+            "projected CG", True, len(history) - 1, history[-1], history=tuple(history)
+        )
+
+
+class _FrozenInverse(torch.autograd.Function):
+    """A⁻¹ on the plane, differentiated with respect to its argument only."""
+
+    @staticmethod
+    def forward(ctx: Any, gradient: Tensor, plane: _Plane) -> Tensor:
+        ctx.plane = plane
+        return plane.solve(gradient)[0]
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
+        return _FrozenInverse.apply(gradient, ctx.plane), None
+
+
+def _require_finite(*tensors: Tensor) -> None:
+    for tensor in tensors:
+        if not bool(torch.isfinite(tensor.detach()).all()):
+            raise IllPosedError(
+                "the linear system contains NaN or infinite numbers; check the positions and the "
+                "model's parameters"
+            )

@@ -1,0 +1,187 @@
+"""Structures as tensors: the one input type of everything below the calculators."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asesc.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+
+@dataclass(frozen=True)
+class System:
+    """One or several structures with one common boundary, atoms concatenated.
+
+    Parameters
+    ----------
+    positions : Tensor, (N, 3), Å
+        Not wrapped: dipoles and fields need whole molecules.
+    numbers : Tensor, (N,), int64
+        Atomic numbers.
+    cell : Tensor, (B, 3, 3), Å
+        Rows are the lattice vectors, as in ASE.
+    pbc : tuple of 3 bool
+        Periodic directions; the same for all structures of the batch.
+    batch : Tensor, (N,), int64
+        Structure index of every atom, ascending.
+    charge : Tensor, (B,), e
+        Total charge.
+    electric_field : Tensor, (B, 3), V/Å
+        Uniform applied field with the physicists' sign: the force on a charge q is +qE.
+    """
+
+    positions: Tensor
+    numbers: Tensor
+    cell: Tensor
+    pbc: tuple[bool, bool, bool]
+    batch: Tensor
+    charge: Tensor
+    electric_field: Tensor
+
+    @classmethod
+    def from_atoms(
+        cls,
+        atoms: Atoms | Sequence[Atoms],
+        *,
+        charge: float | Sequence[float] = 0.0,
+        electric_field: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
+        dtype: torch.dtype = torch.float64,
+        device: torch.device | str = "cpu",
+    ) -> System:
+        """Convert ASE structures.
+
+        Parameters
+        ----------
+        atoms : Atoms or sequence of Atoms
+            All with the same ``pbc``.
+        charge : float or (B,), e
+        electric_field : (3,) or (B, 3), V/Å
+
+        Raises
+        ------
+        InputError
+            For no structure, an empty structure or mixed boundaries.
+        """
+        frames = list(atoms) if isinstance(atoms, (list, tuple)) else [atoms]
+        pbc = _common_pbc(frames)
+        n_structures = len(frames)
+        options = {"dtype": dtype, "device": device}
+        field = np.broadcast_to(np.asarray(electric_field, dtype=float), (n_structures, 3))
+        charges = np.broadcast_to(np.asarray(charge, dtype=float), (n_structures,))
+        counts = torch.tensor([len(frame) for frame in frames], device=device)
+        return cls(
+            positions=torch.as_tensor(np.concatenate([f.positions for f in frames]), **options),
+            numbers=torch.as_tensor(
+                np.concatenate([f.numbers for f in frames]), dtype=torch.int64, device=device
+            ),
+            cell=torch.as_tensor(np.stack([f.cell.array for f in frames]), **options),
+            pbc=pbc,
+            batch=torch.repeat_interleave(torch.arange(n_structures, device=device), counts),
+            charge=torch.as_tensor(charges.copy(), **options),
+            electric_field=torch.as_tensor(field.copy(), **options),
+        )
+
+    @property
+    def n_atoms(self) -> int:
+        """Number of atoms N of the whole batch."""
+        return self.positions.shape[0]
+
+    @property
+    def n_structures(self) -> int:
+        """Number of structures B."""
+        return self.cell.shape[0]
+
+    @cached_property
+    def counts(self) -> Tensor:
+        """Atoms per structure, (B,)."""
+        return torch.bincount(self.batch, minlength=self.n_structures)
+
+    @cached_property
+    def layout(self) -> BlockLayout:
+        """How atoms are laid out in one padded block per structure."""
+        return BlockLayout(self.batch, self.counts)
+
+    @property
+    def volume(self) -> Tensor:
+        """Cell volume, (B,), Å³; meaningful for three periodic directions."""
+        return torch.linalg.det(self.cell).abs()
+
+    def sum(self, values: Tensor) -> Tensor:
+        """Sum a per-atom quantity over each structure: (N, …) → (B, …)."""
+        out = values.new_zeros((self.n_structures, *values.shape[1:]))
+        return out.index_add(0, self.batch, values)
+
+    def strained(self, strain: Tensor) -> System:
+        """Apply r → r(1 + ε), h → h(1 + ε) with symmetric strain ε (B, 3, 3)."""
+        deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + strain
+        positions = torch.einsum("ia,iab->ib", self.positions, deform[self.batch])
+        return replace(self, positions=positions, cell=self.cell @ deform)
+
+    def to(self, dtype: torch.dtype) -> System:
+        """The same system with its real tensors in another floating-point type."""
+        return replace(
+            self,
+            positions=self.positions.to(dtype),
+            cell=self.cell.to(dtype),
+            charge=self.charge.to(dtype),
+            electric_field=self.electric_field.to(dtype),
+        )
+
+
+class BlockLayout:
+    """Maps per-atom rows to one zero-padded block per structure and back.
+
+    Pair matrices and dense solves work on blocks (B, n, …) with n the largest structure, so one
+    structure costs no padding and a batch needs no loop over structures.
+    """
+
+    def __init__(self, batch: Tensor, counts: Tensor) -> None:
+        self.shape = (len(counts), int(counts.max()))
+        first = torch.cumsum(counts, 0) - counts
+        self.rank = torch.arange(len(batch), device=batch.device) - first[batch]
+        self.flat = batch * self.shape[1] + self.rank
+        self.full = len(batch) == self.shape[0] * self.shape[1]
+
+    @cached_property
+    def mask(self) -> Tensor:
+        """True where a block row is an atom, (B, n)."""
+        n_structures, n = self.shape
+        mask = torch.zeros(n_structures * n, dtype=torch.bool, device=self.flat.device)
+        mask[self.flat] = True
+        return mask.view(n_structures, n)
+
+    def pad(self, values: Tensor) -> Tensor:
+        """(N, …) → (B, n, …), zeros where there is no atom."""
+        n_structures, n = self.shape
+        if self.full:
+            return values.reshape(n_structures, n, *values.shape[1:])
+        out = values.new_zeros((n_structures * n, *values.shape[1:]))
+        return out.index_copy(0, self.flat, values).view(n_structures, n, *values.shape[1:])
+
+    def unpad(self, blocks: Tensor) -> Tensor:
+        """(B, n, …) → (N, …)."""
+        rows = blocks.flatten(0, 1)
+        return rows if self.full else rows[self.flat]
+
+
+def _common_pbc(frames: Sequence[Atoms]) -> tuple[bool, bool, bool]:
+    if not frames:
+        raise InputError("no structure was given; pass at least one ase.Atoms")
+    if any(len(frame) == 0 for frame in frames):
+        raise InputError("a structure has no atoms; nothing can be computed for it")
+    boundaries = {tuple(bool(p) for p in frame.pbc) for frame in frames}
+    if len(boundaries) > 1:
+        raise InputError(
+            f"one batch has one boundary, but these structures have pbc {sorted(boundaries)}; "
+            "evaluate each boundary in a batch of its own"
+        )
+    return boundaries.pop()
