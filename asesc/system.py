@@ -126,14 +126,18 @@ class System:
         positions = torch.einsum("ia,iab->ib", self.positions, deform[self.batch])
         return replace(self, positions=positions, cell=self.cell @ deform)
 
-    def to(self, dtype: torch.dtype) -> System:
-        """The same system with its real tensors in another floating-point type."""
+    def to(
+        self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
+    ) -> System:
+        """The same system on another device or with its real tensors in another type."""
         return replace(
             self,
-            positions=self.positions.to(dtype),
-            cell=self.cell.to(dtype),
-            charge=self.charge.to(dtype),
-            electric_field=self.electric_field.to(dtype),
+            positions=self.positions.to(device=device, dtype=dtype),
+            numbers=self.numbers.to(device=device),
+            cell=self.cell.to(device=device, dtype=dtype),
+            batch=self.batch.to(device=device),
+            charge=self.charge.to(device=device, dtype=dtype),
+            electric_field=self.electric_field.to(device=device, dtype=dtype),
         )
 
 

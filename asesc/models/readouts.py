@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from asesc.models.backbone import Features
 
 _RADIAL = 8
+_PROJECTED = 8
 _INVERSE_SOFTPLUS_FLOOR = 1e-6
 
 
@@ -91,8 +92,10 @@ class EdgeScalars(nn.Module):
         self.cutoff = cutoff
         self.first = _linear(n_scalars, width)
         self.second = _linear(n_scalars, width, bias=False)
-        self.along_first = _linear(n_vectors, width, bias=False)
-        self.along_second = _linear(n_vectors, width, bias=False)
+        # Vectors are mixed down to a few channels on atoms, where it is cheap, before projection.
+        self.mix_first = _linear(n_vectors, _PROJECTED, bias=False)
+        self.mix_second = _linear(n_vectors, _PROJECTED, bias=False)
+        self.along = _linear(2 * _PROJECTED, width, bias=False)
         self.radial = _linear(_RADIAL, width, bias=False)
         self.net = nn.Sequential(nn.SiLU(), _linear(width, width), nn.SiLU())
         self.out = _linear(width, outputs)
@@ -110,16 +113,18 @@ class EdgeScalars(nn.Module):
         hidden = (
             self.first(features.scalars)[ends[:, 0]]
             + self.second(features.scalars)[ends[:, 1]]
-            + self.along_first(_project(features.vectors, ends[:, 0], bonds))
-            + self.along_second(_project(features.vectors, ends[:, 1], -bonds))
+            + self.along(self._projections(features.vectors, ends, bonds))
             + self.radial(_bessel(distance, self.cutoff).to(dtype))
         )
         return self.out(self.net(hidden)).double()
 
-
-def _project(vectors: Tensor, index: Tensor, bonds: Tensor) -> Tensor:
-    """V_i · r̂ for every channel: (2, E, V)."""
-    return torch.einsum("devc,dec->dev", vectors[index], bonds)
+    def _projections(self, vectors: Tensor, ends: Tensor, bonds: Tensor) -> Tensor:
+        """V_i · r̂_ij and V_j · r̂_ji of the mixed channels, (2, E, 2 · 8)."""
+        transposed = vectors.transpose(1, 2)
+        first = self.mix_first(transposed)[ends[:, 0]]
+        second = self.mix_second(transposed)[ends[:, 1]]
+        both = torch.cat([first, -second], dim=-1)
+        return (both * bonds[..., None]).sum(-2)
 
 
 def _bessel(distance: Tensor, cutoff: float) -> Tensor:

@@ -9,6 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from asesc.errors import IllPosedError
 from asesc.models.backbone import Features
 from asesc.models.base import Model, Problem, State
 from asesc.models.moments import coefficients_of, excess_charge, json_table
@@ -21,8 +22,10 @@ from asesc.models.readouts import (
     positive,
 )
 from asesc.models.split_charges import itinerant_dipole
-from asesc.solvers import Solution, solve_dense
+from asesc.solvers import Solution, attach_derivatives
 
+#: Residual in e above which a dense solve is not a solution.
+_TOLERANCE = 1e-8
 _HARDNESS = 2.0  # V/e, start of the learned hardness
 _CONDUCTANCE = 0.05  # e/V, start of the learned edge conductance
 _POLARIZABILITY = 0.03  # e Å²/V, start of the learned atomic polarisability
@@ -46,6 +49,22 @@ class Response:
     share: Tensor
 
 
+@dataclass(frozen=True)
+class Flow:
+    """Answer of charges and dipoles to a potential.
+
+    ``coefficients`` (N, M) they make; ``transfers`` and ``drive`` (E,) per directed edge;
+    ``dipoles`` and the ``force`` on them (N, 3); ``potential`` (N,) of the charges, ∂E/∂q_i.
+    """
+
+    coefficients: Tensor
+    transfers: Tensor
+    drive: Tensor
+    dipoles: Tensor | None
+    force: Tensor | None
+    potential: Tensor
+
+
 class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
     """Minimise over edge transfers t_ij = −t_ji and atomic dipoles d_i
 
@@ -63,7 +82,7 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
     directions of neutral cells, because only relative vectors carry the transfers.
 
     The atomic polarisability is positive semidefinite: an isotropic part plus Σ_j b_ij r̂ r̂ᵀ,
-    b_ij ≥ 0. One dense LU solve of size 4N, O(N³).
+    b_ij ≥ 0. One dense LU factorisation of size 4N, O(N³), without graph.
 
     Parameters
     ----------
@@ -90,13 +109,12 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
         self.register_buffer("_formal", self._per_element(table, default=0.0))
         raw = [0.0, inverse_positive(_HARDNESS), inverse_positive(1.0)]
         self.charge_head = AtomScalars(n_scalars, bias=raw)
-        self.edge_head = EdgeScalars(n_scalars, n_vectors, self.cutoff, outputs=2)
-        self.dipole_head = self.polarizability_head = self.anisotropy_head = None
+        self.edge_head = EdgeScalars(n_scalars, n_vectors, self.cutoff, outputs=3)
+        self.dipole_head = self.polarizability_head = None
         if self.lmax > 0:
             self.dipole_head = AtomVectors(n_scalars, n_vectors)
             start = [inverse_positive(_POLARIZABILITY)]
             self.polarizability_head = AtomScalars(n_scalars, bias=start)
-            self.anisotropy_head = EdgeScalars(n_scalars, n_vectors, self.cutoff, outputs=1)
 
     def solve(self, problem: Problem) -> State:
         response = self._response(problem)
@@ -118,45 +136,63 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
             hardness=positive(raw_hardness),
             conductance=positive(symmetric + start) * decay,
             bias=0.5 * (forward[:, 1] - backward[:, 1]),
-            polarizability=self._polarizability(features, decay),
+            polarizability=self._polarizability(features, forward[:, 2], decay),
             formal=formal + excess_charge(system, formal, weights),
             share=weights / system.sum(weights)[system.batch],
         )
 
-    def _polarizability(self, features: Features, decay: Tensor) -> Tensor:
+    def _polarizability(self, features: Features, raw_bonds: Tensor, decay: Tensor) -> Tensor:
         """α_i = a_i 1 + Σ_j b_ij r̂_ij r̂_ijᵀ with a_i > 0, b_ij ≥ 0: (N, 3, 3), e Å²/V."""
-        n_atoms = len(features.scalars)
-        if self.polarizability_head is None or self.anisotropy_head is None:
-            return decay.new_zeros(n_atoms, 3, 3)
+        if self.polarizability_head is None:
+            return decay.new_zeros(len(features.scalars), 3, 3)
         isotropic = positive(self.polarizability_head(features)[:, 0])
-        raw = self.anisotropy_head(features)[0, :, 0] + inverse_positive(_POLARIZABILITY)
         vectors = features.edge_vectors
         along = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-        strength = positive(raw) * decay
+        strength = positive(raw_bonds + inverse_positive(_POLARIZABILITY)) * decay
         bonds = strength[:, None, None] * along[:, :, None] * along[:, None, :]
         diagonal = isotropic[:, None, None] * torch.eye(3, dtype=decay.dtype, device=decay.device)
         return diagonal.index_add(0, features.edges.source, bonds)
 
 
 def _equilibrate(problem: Problem, response: Response) -> tuple[Tensor, Solution]:
-    """Solve (1 + S K) p = p⁰ − S c − s for the coefficients, (N, M)."""
+    """Solve p = p⁰ + S(…) without graph, then attach the derivatives: (N, M)."""
+    layout = problem.system.layout
+    n_structures, n = layout.shape
+
+    def residual(p: Tensor) -> Tensor:
+        return p - _respond(problem, response, p).coefficients
+
+    with torch.no_grad():
+        start = torch.zeros_like(response.electronegativity)
+        factors, pivots = torch.linalg.lu_factor(_jacobian(problem, response))
+
+    def inverse(vector: Tensor, transposed: bool) -> Tensor:
+        rows = layout.pad(vector).reshape(n_structures, -1, 1)
+        solved = torch.linalg.lu_solve(factors, pivots, rows, adjoint=transposed)
+        return layout.unpad(solved.reshape(n_structures, n, -1))
+
+    with torch.no_grad():
+        p = start - inverse(residual(start), False)
+        error = float(residual(p).abs().max())
+    if not error < _TOLERANCE:
+        raise IllPosedError(
+            f"charge equilibration left a residual of {error:.1e} e: the response matrix is "
+            "singular or not finite. Two atoms may coincide; check the geometry"
+        )
+    solution = Solution("dense LU", converged=True, iterations=1, residual=error)
+    return attach_derivatives(p, residual, inverse), solution
+
+
+def _jacobian(problem: Problem, response: Response) -> Tensor:
+    """1 + S K as blocks, (B, n·M, n·M)."""
     system, layout = problem.system, problem.system.layout
     n_structures, n = layout.shape
-    m = problem.basis.n_components
-    susceptibility = _susceptibility(problem, response)
-    hardness = torch.zeros_like(response.electronegativity)
-    hardness = torch.cat([response.hardness[:, None], hardness[:, 1:]], dim=-1)
+    hardness = coefficients_of(response.hardness, None, problem.basis.lmax)
     stiffness = problem.coulomb.dense() + torch.diag_embed(
         layout.pad(hardness).reshape(n_structures, -1)
     )
-    start = coefficients_of(response.formal, None, problem.basis.lmax)
-    start = layout.pad(start - _driven(problem, response)).reshape(n_structures, -1)
-    linear = layout.pad(response.electronegativity).reshape(n_structures, -1)
-    identity = torch.eye(n * m, dtype=start.dtype, device=start.device)
-    matrix = identity + susceptibility @ stiffness
-    rhs = start - (susceptibility @ linear[..., None])[..., 0]
-    p, solution = solve_dense(matrix, rhs)
-    return layout.unpad(p.reshape(n_structures, n, m)), solution
+    identity = torch.eye(stiffness.shape[-1], dtype=stiffness.dtype, device=stiffness.device)
+    return identity + _susceptibility(problem, response) @ stiffness
 
 
 def _susceptibility(problem: Problem, response: Response) -> Tensor:
@@ -178,28 +214,11 @@ def _susceptibility(problem: Problem, response: Response) -> Tensor:
     return blocks.reshape(n_structures, n * m, n * m)
 
 
-def _driven(problem: Problem, response: Response) -> Tensor:
-    """s: what bond electronegativities and the field alone move, (N, M).
-
-    s_q,i = Σ_j g_ij (χ_ij + E·(r_j − r_i)) and s_d = −α E.
-    """
-    system, features = problem.system, problem.features
-    source = features.edges.source
-    field = system.electric_field[system.batch]
-    drop = (field[source] * features.edge_vectors).sum(-1)
-    moved = response.conductance * (response.bias + drop)
-    charges = torch.zeros_like(response.hardness).index_add(0, source, moved)
-    dipoles = -torch.einsum("nab,nb->na", response.polarizability, field)
-    return coefficients_of(charges, dipoles if problem.basis.lmax > 0 else None, problem.basis.lmax)
-
-
-def _state_at(
-    problem: Problem, response: Response, coefficients: Tensor, solution: Solution
-) -> State:
-    """Transfers, dipole and energy that belong to the equilibrium density.
+def _respond(problem: Problem, response: Response, coefficients: Tensor) -> Flow:
+    """What the potential of a density makes the charges and dipoles do.
 
     With u = c + K p the transfers are t_ij = −g_ij Δ_ij, Δ_ij = u_i − u_j + χ_ij + E·(r_j − r_i),
-    so that t²/2g = ½gΔ² needs no division by a vanishing conductance.
+    and the dipoles d_i = −α_i (u_i − E).
     """
     system, features = problem.system, problem.features
     i, j = features.edges.source, features.edges.target
@@ -209,20 +228,36 @@ def _state_at(
     drop = (field[i] * features.edge_vectors).sum(-1)
     drive = u_charge[i] - u_charge[j] + response.bias + drop
     transfers = -response.conductance * drive
-    # Every edge is listed twice, hence the halves.
-    on_edges = 0.5 * (0.5 * response.conductance * drive**2 + response.bias * transfers)
-    on_atoms = (response.electronegativity * coefficients).sum(-1)
-    on_atoms = on_atoms + 0.5 * response.hardness * coefficients[:, 0] ** 2
-    dipoles = None
+    charges = response.formal.index_add(0, i, transfers)
+    force = dipoles = None
     if problem.basis.lmax > 0:
         force = u[:, 1:4] - field
         dipoles = -torch.einsum("nab,nb->na", response.polarizability, force)
-        on_atoms = on_atoms - 0.5 * (force * dipoles).sum(-1)
-    potential = u_charge - (field * system.positions).sum(-1)
+    density = coefficients_of(charges, dipoles, problem.basis.lmax)
+    return Flow(density, transfers, drive, dipoles, force, u_charge)
+
+
+def _state_at(
+    problem: Problem, response: Response, coefficients: Tensor, solution: Solution
+) -> State:
+    """Dipole and energy that belong to the equilibrium density.
+
+    t²/2g = ½gΔ² needs no division by a vanishing conductance.
+    """
+    system, features = problem.system, problem.features
+    flow = _respond(problem, response, coefficients)
+    # Every edge is listed twice, hence the halves.
+    on_edges = 0.5 * (0.5 * response.conductance * flow.drive**2 + response.bias * flow.transfers)
+    on_atoms = (response.electronegativity * coefficients).sum(-1)
+    on_atoms = on_atoms + 0.5 * response.hardness * coefficients[:, 0] ** 2
+    if flow.dipoles is not None and flow.force is not None:
+        on_atoms = on_atoms - 0.5 * (flow.force * flow.dipoles).sum(-1)
+    field = system.electric_field[system.batch]
+    potential = flow.potential - (field * system.positions).sum(-1)
     return State(
         coefficients=coefficients,
-        dipole=itinerant_dipole(system, features, response.formal, transfers, dipoles),
-        internal_energy=system.sum(on_atoms.index_add(0, i, on_edges)),
+        dipole=itinerant_dipole(system, features, response.formal, flow.transfers, flow.dipoles),
+        internal_energy=system.sum(on_atoms.index_add(0, features.edges.source, on_edges)),
         solution=solution,
         chemical_potential=system.sum(response.share * potential),
     )

@@ -1,0 +1,187 @@
+"""What a training run is, as one YAML file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import MISSING, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from asesc.errors import InputError, did_you_mean
+
+#: Labels that can be trained on, with the unit of their target error.
+LABELS: dict[str, str] = {
+    "energy": "eV/atom",
+    "forces": "eV/Å",
+    "stress": "eV/Å³",
+    "dipole": "e Å",
+    "born_charges": "e",
+    "polarizability": "e Å²/V",
+    "charges": "e",
+    "dipoles": "e Å",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Where the frames are and what their labels are called.
+
+    Parameters
+    ----------
+    train, valid : str
+        Anything ``ase.io.read`` reads, compressed or not; relative to the configuration file.
+    prefix : str
+        Labels are read as ``<prefix>energy``, ``<prefix>forces``, … from ``info`` and ``arrays``;
+        Born charges also as ``<prefix>becs``, and ``charge`` and ``electric_field`` without prefix.
+        A frame that lacks a label, or has ``config_<label>_weight=0``, is not trained on it.
+    batch_size : int
+        Structures per step; batches hold one boundary.
+    limit : int, optional
+        Use only the first frames, for trials.
+    """
+
+    train: str
+    valid: str
+    prefix: str = "REF_"
+    batch_size: int = 4
+    limit: int | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimiserConfig:
+    """How the weights are moved.
+
+    Parameters
+    ----------
+    epochs : int
+    learning_rate : float
+        Peak of a schedule with a linear rise over ``warmup`` of the run and a cosine decay to zero.
+    weight_decay : float
+        On weight matrices only.
+    clip : float
+        Largest norm of the gradient.
+    ema_decay : float
+        Of the exponential moving average that is validated and shipped.
+    validate_every : int
+        Epochs between validations.
+    """
+
+    epochs: int = 100
+    learning_rate: float = 0.01
+    warmup: float = 0.03
+    weight_decay: float = 1e-6
+    clip: float = 10.0
+    ema_decay: float = 0.99
+    validate_every: int = 5
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingConfig:
+    """One training run.
+
+    Parameters
+    ----------
+    name : str
+        Of the model, as in its card.
+    family : str
+        A key of ``asesc.models.FAMILIES``.
+    model : mapping
+        Keywords of the family; ``elements``, ``atomic_energies``, ``energy_scale`` and
+        ``n_neighbors`` are filled in from the training data where absent.
+    targets : mapping of label to float
+        Error aimed at, per label (units: :data:`LABELS`). The loss is Σ (error/target)², so that
+        these numbers are the relative weights; labels not named are not trained on.
+    card : mapping
+        Texts of the model card: level_of_theory, training_data, limits, licence, citation.
+    output : str
+        Folder for checkpoints, log and the finished model; relative to the configuration file.
+    dtype : str
+        ``float32`` or ``float64`` for the backbone; electrostatics are always float64.
+    start_from : str, optional
+        Name or folder of a model whose weights are the start (same hyperparameters).
+    """
+
+    name: str
+    family: str
+    data: DataConfig
+    targets: Mapping[str, float]
+    output: str
+    model: Mapping[str, Any] = field(default_factory=dict)
+    optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    card: Mapping[str, str] = field(default_factory=dict)
+    dtype: str = "float32"
+    seed: int = 0
+    start_from: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.dtype not in ("float32", "float64"):
+            raise InputError(f"dtype={self.dtype!r}; choose 'float32' or 'float64'")
+        if not self.targets:
+            raise InputError(f"no targets: name at least one label to train on, of {list(LABELS)}")
+        for label, target in self.targets.items():
+            if label not in LABELS:
+                raise InputError(
+                    f"unknown label {label!r} in targets.{did_you_mean(label, LABELS)}"
+                )
+            if not target > 0:
+                raise InputError(f"target error of {label!r} is {target}; it must be positive")
+
+
+def read_config(path: str | Path) -> TrainingConfig:
+    """Read a YAML file; its relative paths are taken relative to the file.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, not a mapping, or has unknown, missing or mistyped keys.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"no configuration file {str(path)!r}")
+    raw = yaml.safe_load(path.read_text())
+    config = _build(TrainingConfig, raw, where=path.name)
+    base = path.resolve().parent
+    data = _replaced(config.data, train=str(base / config.data.train))
+    data = _replaced(data, valid=str(base / config.data.valid))
+    return _replaced(config, data=data, output=str(base / config.output))
+
+
+def _replaced(instance: Any, **changes: Any) -> Any:
+    values = {f.name: getattr(instance, f.name) for f in fields(instance)}
+    return type(instance)(**{**values, **changes})
+
+
+_SECTIONS: dict[str, type] = {"data": DataConfig, "optimiser": OptimiserConfig}
+
+
+def _build(cls: type, raw: Any, *, where: str) -> Any:
+    """A dataclass from a mapping, with every key checked."""
+    if not isinstance(raw, Mapping):
+        raise InputError(f"{where} must be a mapping of keys to values, got {type(raw).__name__}")
+    known = {f.name: f for f in fields(cls)}
+    for key in raw:
+        if key not in known:
+            raise InputError(f"unknown key {key!r} in {where}.{did_you_mean(str(key), known)}")
+    required = [
+        n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING
+    ]
+    missing = [name for name in required if name not in raw]
+    if missing:
+        raise InputError(f"{where} lacks {', '.join(missing)}")
+    return cls(**{key: _value(key, value, known[key], where) for key, value in raw.items()})
+
+
+def _value(key: str, value: Any, spec: Any, where: str) -> Any:
+    if key in _SECTIONS:
+        return _build(_SECTIONS[key], value, where=f"{where}: {key}")
+    if spec.type in ("float", "int") and isinstance(value, str):
+        # YAML reads 1e-6 as a string; a user means the number.
+        try:
+            return float(value)
+        except ValueError:
+            raise InputError(f"{where}: {key} is {value!r}, not a number") from None
+    if spec.type == "int" and not (isinstance(value, int) and value > 0):
+        raise InputError(f"{where}: {key} is {value!r}, it must be a positive integer")
+    return value

@@ -1,0 +1,237 @@
+"""Frames with labels, and batches of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ase import Atoms
+from ase.io import read
+from torch import Tensor
+from torch.utils.data import Dataset, Sampler
+
+from asesc.errors import InputError
+from asesc.system import System
+from asesc.training.config import LABELS
+
+#: Shape of a label: per structure or per atom.
+_SHAPES: dict[str, tuple[bool, tuple[int, ...]]] = {
+    "energy": (False, ()),
+    "forces": (True, (3,)),
+    "stress": (False, (3, 3)),
+    "dipole": (False, (3,)),
+    "born_charges": (True, (3, 3)),
+    "polarizability": (False, (3, 3)),
+    "charges": (True, ()),
+    "dipoles": (True, (3,)),
+}
+_ALIASES = {"born_charges": ("becs",)}
+
+
+@dataclass(frozen=True)
+class Frame:
+    """One structure with its labels.
+
+    ``labels`` holds float64 arrays, ``weights`` one number per label of the frame.
+    """
+
+    atoms: Atoms
+    charge: float
+    electric_field: tuple[float, float, float]
+    labels: dict[str, np.ndarray] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Structures of one boundary with the labels they have.
+
+    ``labels[name]`` is (B, …) or (N, …) with zeros where a frame has no such label, and
+    ``weights[name]`` is (B,), zero there.
+    """
+
+    system: System
+    labels: dict[str, Tensor]
+    weights: dict[str, Tensor]
+
+    def per_row(self, label: str) -> Tensor:
+        """Weight of every row of a label: per structure or per atom."""
+        weights = self.weights[label]
+        return weights[self.system.batch] if _SHAPES[label][0] else weights
+
+    def to(self, device: torch.device | str) -> Batch:
+        """The batch on another device."""
+        return Batch(
+            self.system.to(device=device),
+            {name: value.to(device) for name, value in self.labels.items()},
+            {name: value.to(device) for name, value in self.weights.items()},
+        )
+
+
+def read_frames(path: str | Path, *, prefix: str = "REF_", limit: int | None = None) -> list[Frame]:
+    """Read labelled structures with ``ase.io.read``.
+
+    Raises
+    ------
+    InputError
+        If the file is missing, a label has the wrong shape or is not finite.
+    """
+    if not Path(path).is_file():
+        raise InputError(f"no data file {str(path)!r}")
+    structures = read(str(path), index=":" if limit is None else f":{limit}")
+    return [_frame(atoms, prefix, f"{path}, frame {n}") for n, atoms in enumerate(structures)]
+
+
+def _frame(atoms: Atoms, prefix: str, where: str) -> Frame:
+    labels, weights = {}, {}
+    for name, (per_atom, shape) in _SHAPES.items():
+        value = _find_label(atoms, name, prefix)
+        weight = float(atoms.info.get(f"config_{name}_weight", 1.0))
+        if value is None or weight == 0:
+            continue
+        array = np.asarray(value, dtype=float)
+        if name == "stress" and array.size == 6:
+            array = _from_voigt(array)
+        wanted = (len(atoms), *shape) if per_atom else shape
+        if array.size != np.prod(wanted, dtype=int) or not np.isfinite(array).all():
+            raise InputError(
+                f"{where}: label {name!r} has shape {array.shape} or is not finite; "
+                f"expected {wanted} finite numbers"
+            )
+        labels[name], weights[name] = array.reshape(wanted), weight
+    electric_field = np.asarray(atoms.info.get("electric_field", (0, 0, 0)), dtype=float)
+    return Frame(
+        atoms=Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc),
+        charge=float(atoms.info.get("charge", 0.0)),
+        electric_field=tuple(electric_field.tolist()),
+        labels=labels,
+        weights=weights,
+    )
+
+
+def _find_label(atoms: Atoms, name: str, prefix: str) -> Any:
+    for key in (name, *_ALIASES.get(name, ())):
+        for store in (atoms.info, atoms.arrays):
+            if prefix + key in store:
+                return store[prefix + key]
+    return None
+
+
+def _from_voigt(stress: np.ndarray) -> np.ndarray:
+    xx, yy, zz, yz, xz, xy = stress
+    return np.array([[xx, xy, xz], [xy, yy, yz], [xz, yz, zz]])
+
+
+def collate(frames: Sequence[Frame]) -> Batch:
+    """Put frames of one boundary together."""
+    system = System.from_atoms(
+        [frame.atoms for frame in frames],
+        charge=[frame.charge for frame in frames],
+        electric_field=[frame.electric_field for frame in frames],
+    )
+    labels, weights = {}, {}
+    for name, (per_atom, shape) in _SHAPES.items():
+        if not any(name in frame.labels for frame in frames):
+            continue
+        rows = [
+            frame.labels.get(name, np.zeros((len(frame.atoms), *shape) if per_atom else shape))
+            for frame in frames
+        ]
+        stacked = np.concatenate(rows) if per_atom else np.stack(rows)
+        labels[name] = torch.as_tensor(stacked)
+        weights[name] = torch.tensor(
+            [frame.weights.get(name, 0.0) for frame in frames], dtype=torch.float64
+        )
+    return Batch(system, labels, weights)
+
+
+class FrameDataset(Dataset):
+    """Frames for a torch data loader."""
+
+    def __init__(self, frames: Sequence[Frame]) -> None:
+        self.frames = list(frames)
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+    def __getitem__(self, index: int) -> Frame:
+        return self.frames[index]
+
+
+class BoundaryBatches(Sampler):
+    """Batches of frames that share a boundary, shuffled anew in every epoch from the seed."""
+
+    def __init__(
+        self, frames: Sequence[Frame], *, batch_size: int, shuffle: bool, seed: int = 0
+    ) -> None:
+        self._groups: dict[tuple[bool, ...], list[int]] = {}
+        for index, frame in enumerate(frames):
+            key = tuple(bool(p) for p in frame.atoms.pbc)
+            self._groups.setdefault(key, []).append(index)
+        self._batch_size, self._shuffle, self._seed = batch_size, shuffle, seed
+        self._epoch = 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the shuffle; Lightning calls it, so that a resumed run continues the sequence."""
+        self._epoch = epoch
+
+    def __len__(self) -> int:
+        return sum(-(-len(group) // self._batch_size) for group in self._groups.values())
+
+    def __iter__(self) -> Iterator[list[int]]:
+        random = np.random.default_rng((self._seed, self._epoch))
+        batches = []
+        for group in self._groups.values():
+            order = random.permutation(group) if self._shuffle else np.array(group)
+            for start in range(0, len(order), self._batch_size):
+                batches.append(order[start : start + self._batch_size].tolist())
+        if self._shuffle:
+            random.shuffle(batches)
+        return iter(batches)
+
+
+def fit_atomic_energies(frames: Sequence[Frame]) -> dict[int, float]:
+    """Least-squares energy per element (minimum norm where compositions do not tell them apart)."""
+    labelled = [frame for frame in frames if "energy" in frame.labels]
+    elements = sorted({int(z) for frame in frames for z in frame.atoms.numbers})
+    if not labelled:
+        return dict.fromkeys(elements, 0.0)
+    counts = np.array([[(f.atoms.numbers == z).sum() for z in elements] for f in labelled])
+    energies = np.array([float(frame.labels["energy"]) for frame in labelled])
+    solution, *_ = np.linalg.lstsq(counts.astype(float), energies, rcond=None)
+    return dict(zip(elements, solution.tolist(), strict=True))
+
+
+def expand_in_field(frame: Frame, electric_field: Sequence[float]) -> Frame:
+    """The frame in a small uniform field, from its own Born charges and polarisability.
+
+        F_kb(ε) = F_kb + Σ_a ε_a Z*_k,ab,   α and Z* unchanged,
+
+    exact to first order in the field. Energy, stress and dipole labels are dropped, because the
+    polarisation of a crystal is known only modulo its quantum.
+    """
+    epsilon = np.asarray(electric_field, dtype=float)
+    labels = {name: frame.labels[name] for name in ("born_charges", "polarizability")}
+    labels["forces"] = frame.labels["forces"] + np.einsum(
+        "a,kab->kb", epsilon, frame.labels["born_charges"]
+    )
+    return replace(
+        frame,
+        electric_field=tuple(epsilon.tolist()),
+        labels=labels,
+        weights={name: frame.weights[name] for name in labels},
+    )
+
+
+def check_labels(frames: Sequence[Frame], targets: Sequence[str], where: str) -> None:
+    """Refuse targets that no frame has a label for."""
+    for label in targets:
+        if label in LABELS and not any(label in frame.labels for frame in frames):
+            raise InputError(
+                f"{where}: no frame has the label {label!r}, but it has a target error; remove it "
+                "from targets or check data.prefix"
+            )

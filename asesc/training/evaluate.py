@@ -1,0 +1,138 @@
+"""Errors of a model on labelled frames: what the card states and ``asesc evaluate`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asesc.models import Model
+from asesc.response import field_derivative
+from asesc.response.forces import stress_from_virial
+from asesc.training.config import LABELS
+from asesc.training.data import Batch, BoundaryBatches, Frame, collate
+from asesc.training.loss import Differentiable, evaluate, nearest_branch
+
+
+@dataclass(frozen=True)
+class LabelError:
+    """Errors over all components of one label.
+
+    Parameters
+    ----------
+    rmse, mae : float
+        In ``unit``.
+    relative : float
+        Root mean square error over root mean square of the label's fluctuation about its mean for
+        energies and over the label itself otherwise.
+    reference, predicted : ndarray
+        All components, for a parity plot; dipoles of crystals on the label's branch.
+    """
+
+    label: str
+    unit: str
+    rmse: float
+    mae: float
+    relative: float
+    reference: np.ndarray
+    predicted: np.ndarray
+
+
+def evaluate_frames(
+    model: Model, frames: Sequence[Frame], *, batch_size: int = 4
+) -> dict[str, LabelError]:
+    """Errors of every label that the frames have, without training graph.
+
+    Born charges and polarisabilities are evaluated in full; frames in a field are evaluated in
+    their field.
+    """
+    collected: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+    model.eval()
+    for indices in BoundaryBatches(frames, batch_size=batch_size, shuffle=False):
+        batch = collate([frames[i] for i in indices])
+        for label, reference, predicted in _compared(model, batch):
+            keep = batch.per_row(label) > 0
+            pair = (reference[keep].flatten(), predicted.detach()[keep].flatten())
+            collected.setdefault(label, []).append((pair[0].numpy(), pair[1].numpy()))
+    errors = {}
+    for label in LABELS:
+        if label in collected:
+            reference, predicted = map(np.concatenate, zip(*collected[label], strict=True))
+            errors[label] = _compare(label, reference, predicted)
+    return errors
+
+
+def _compared(model: Model, batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:
+    """Label, reference and prediction for every label of a batch; energies per atom."""
+    run = evaluate(model, batch.system, set(batch.labels))
+    prediction, system, labels = run.prediction, batch.system, batch.labels
+    if "energy" in labels:
+        yield "energy", labels["energy"] / system.counts, prediction.energy / system.counts
+    if "dipole" in labels:
+        branch = nearest_branch(prediction.dipole - labels["dipole"], system)
+        yield "dipole", labels["dipole"], labels["dipole"] + branch
+    if "charges" in labels:
+        yield "charges", labels["charges"], prediction.density.charges
+    if "dipoles" in labels:
+        yield "dipoles", labels["dipoles"], prediction.density.dipoles
+    for label, predicted in _derivatives(run, batch):
+        yield label, labels[label], predicted
+
+
+def _derivatives(run: Differentiable, batch: Batch) -> Iterator[tuple[str, Tensor]]:
+    prediction, labels = run.prediction, batch.labels
+    if "polarizability" in labels:
+        yield "polarizability", field_derivative(prediction, run.field)
+    if "born_charges" in labels:
+        rows = [
+            torch.autograd.grad(prediction.dipole[:, a].sum(), run.positions, retain_graph=True)[0]
+            for a in range(3)
+        ]
+        yield "born_charges", torch.stack(rows, dim=1)
+    inputs = [run.positions] if run.strain is None else [run.positions, run.strain]
+    gradients = torch.autograd.grad(prediction.energy.sum(), inputs)
+    if "forces" in labels:
+        yield "forces", -gradients[0]
+    if run.strain is not None:
+        yield "stress", stress_from_virial(batch.system, gradients[1])
+
+
+def _compare(label: str, reference: np.ndarray, predicted: np.ndarray) -> LabelError:
+    difference = predicted - reference
+    rmse = float(np.sqrt(np.mean(difference**2)))
+    base = reference - reference.mean() if label == "energy" else reference
+    scale = float(np.sqrt(np.mean(base**2)))
+    return LabelError(
+        label=label,
+        unit=LABELS[label],
+        rmse=rmse,
+        mae=float(np.mean(np.abs(difference))),
+        relative=rmse / scale if scale > 0 else float("nan"),
+        reference=reference,
+        predicted=predicted,
+    )
+
+
+def plot_parity(errors: dict[str, LabelError], path: str | Path, *, title: str) -> None:
+    """Predicted against reference for every label, one panel each, written to ``path``."""
+    from matplotlib.figure import Figure
+
+    columns = min(3, len(errors))
+    rows = -(-len(errors) // columns)
+    figure = Figure(figsize=(3.6 * columns, 3.4 * rows), layout="constrained")
+    figure.suptitle(title)
+    for n, error in enumerate(errors.values(), start=1):
+        axes = figure.add_subplot(rows, columns, n)
+        shift = error.reference.mean() if error.label == "energy" else 0.0
+        axes.plot(error.reference - shift, error.predicted - shift, ".", ms=2, alpha=0.5)
+        low, high = axes.get_xlim()
+        axes.plot([low, high], [low, high], color="0.4", lw=0.8)
+        name = error.label.replace("_", " ")
+        relative = " − mean" if error.label == "energy" else ""
+        axes.set(xlabel=f"reference {name}{relative} ({error.unit})", ylabel="predicted")
+        axes.set_title(f"RMSE {error.rmse:.3g} {error.unit} ({100 * error.relative:.2g} %)", size=9)
+    figure.savefig(path, dpi=150)
