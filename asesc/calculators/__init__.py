@@ -1,0 +1,7 @@
+"""ASE calculators: they convert, check and cache; the numbers come from the layers below."""
+
+from asesc.calculators.coulomb import CoulombCalculator
+from asesc.calculators.evaluation import Evaluation
+from asesc.calculators.sccalculator import SCCalculator
+
+__all__ = ["CoulombCalculator", "Evaluation", "SCCalculator"]

@@ -1,0 +1,164 @@
+"""One structure through one model: tensors below, ASE's names and arrays above."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from asesc.errors import IllPosedError, PropertyUnavailableError, SCFError
+from asesc.models import Model, Prediction
+from asesc.response import energy_and_forces, molecular_dipole, polarisation
+from asesc.response.forces import require_stress
+from asesc.solvers import Solution
+from asesc.system import System
+
+_FULL_TO_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Outcome of one evaluation.
+
+    Parameters
+    ----------
+    results : dict
+        Under ASE's names only: energy and free_energy (eV), forces (N, 3), charges (N,), and
+        where they are defined stress (6,) in Voigt order, dipole (3,) e Å, polarization (3,) e/Å².
+    extras : dict
+        Everything else: ``contributions`` (eV), ``multipoles`` (N, M), ``potential`` (N, M),
+        ``chemical_potential`` (V) where the family defines it, ``conjugate_dipole`` = −∂E/∂field
+        (3,) e Å about the origin of the coordinates, ``dipole_origin`` (3,) Å.
+    scf : Solution
+        What the solver did.
+    """
+
+    results: dict[str, Any]
+    extras: dict[str, Any]
+    scf: Solution
+
+
+def evaluate(
+    model: Model,
+    system: System,
+    *,
+    boundary: str,
+    origin: np.ndarray,
+    properties: Collection[str] = (),
+) -> Evaluation:
+    """Energy and its first derivatives of one structure; no state, safe in threads.
+
+    Parameters
+    ----------
+    origin : (3,), Å
+        Point about which the dipole of a charged structure is taken.
+    properties
+        Refused with the reason if one of them is not defined here. All that are defined are
+        computed whether named or not, since they come from one pass.
+
+    Raises
+    ------
+    PropertyUnavailableError
+        A property asked for is not defined for this boundary, charge or family.
+    SCFError
+        The density is not converged.
+    IllPosedError
+        A result is not finite.
+    """
+    _refuse(system, properties)
+    has_stress = sum(system.pbc) >= 2 and _spans_volume(system)
+    # The caller may have switched gradients off for his own code; forces need them.
+    with torch.inference_mode(False), torch.enable_grad():
+        outcome = energy_and_forces(model, system, stress=has_stress, boundary=boundary)
+    prediction = outcome.prediction
+    if not prediction.solution.converged:
+        raise SCFError(
+            f"{prediction.solution}. The energy would depend on where the solver stopped. Check "
+            "the geometry, the charge and the field; calc.scf is not set",
+            history=prediction.solution.history,
+        )
+    energy = float(prediction.energy.detach())
+    results = {
+        "energy": energy,
+        "free_energy": energy,
+        "forces": _array(outcome.forces),
+        "charges": _array(prediction.density.charges),
+    }
+    if outcome.stress is not None:
+        results["stress"] = _array(outcome.stress[0])[_FULL_TO_VOIGT]
+    extras = _extras(prediction)
+    if not all(system.pbc):
+        results["dipole"] = _open_dipole(prediction, system, origin)
+        extras["dipole_origin"] = np.array(origin, dtype=float)
+    if "polarization" in properties or _is_polarised(model, system):
+        results["polarization"] = _array(polarisation(model, prediction, system)[0])
+    _require_finite(results, system)
+    return Evaluation(results, extras, prediction.solution)
+
+
+def _refuse(system: System, properties: Collection[str]) -> None:
+    """Refuse before the cost what no evaluation can give."""
+    if "stress" in properties:
+        require_stress(system)
+        if not _spans_volume(system):
+            raise PropertyUnavailableError(
+                "'stress' is energy per volume, but the cell vector along the open axis is zero "
+                "and the cell has no volume. Give the slab a height: atoms.center(vacuum=…, axis=…)"
+            )
+    if "dipole" in properties and all(system.pbc):
+        raise PropertyUnavailableError(
+            "'dipole' is not defined for pbc=TTT: it depends on the choice of the cell. Use "
+            "'polarization' (modulo its quantum) or 'born_effective_charges'; for a molecule in "
+            "a box set atoms.pbc=False"
+        )
+
+
+def _spans_volume(system: System) -> bool:
+    return bool((system.volume > 1e-6).all())
+
+
+def _is_polarised(model: Model, system: System) -> bool:
+    neutral = not bool((system.charge != 0).any())
+    return all(system.pbc) and model.has_itinerant_polarisation and neutral
+
+
+def _open_dipole(prediction: Prediction, system: System, origin: np.ndarray) -> np.ndarray:
+    """Dipole along the open directions; zero along periodic ones, where it has branches."""
+    about = torch.as_tensor(origin, dtype=system.cell.dtype, device=system.cell.device)
+    dipole = _array(molecular_dipole(prediction, system, origin=about)[0])
+    if not any(system.pbc):
+        return dipole
+    first, second = (_array(system.cell[0, axis]) for axis in range(3) if system.pbc[axis])
+    normal = np.cross(first, second)
+    normal /= np.linalg.norm(normal)
+    return normal * (normal @ dipole)
+
+
+def _extras(prediction: Prediction) -> dict[str, Any]:
+    extras = {
+        "contributions": {k: float(v.detach()) for k, v in prediction.contributions.items()},
+        "multipoles": _array(prediction.density.coefficients),
+        "potential": _array(prediction.potential),
+        "conjugate_dipole": _array(prediction.dipole[0]),
+    }
+    if prediction.chemical_potential is not None:
+        extras["chemical_potential"] = float(prediction.chemical_potential.detach())
+    return extras
+
+
+def _require_finite(results: dict[str, Any], system: System) -> None:
+    for name, value in results.items():
+        if not np.isfinite(value).all():
+            raise IllPosedError(
+                f"{name!r} of these {system.n_atoms} atoms is not finite (energy "
+                f"{results['energy']}). The weights or the geometry are damaged, or float32 "
+                "overflowed; check the positions and use dtype='float64'"
+            )
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.detach().cpu().double().numpy().copy()

@@ -1,0 +1,151 @@
+"""ASE's caching rules with inputs that ASE does not know of: the shell of our calculators."""
+
+from __future__ import annotations
+
+import copy
+import warnings
+from abc import abstractmethod
+from collections.abc import Collection
+from typing import Any, ClassVar, Self
+
+from ase import Atoms
+from ase.calculators.calculator import Calculator, all_changes
+
+from asesc.calculators.evaluation import Evaluation
+from asesc.calculators.names import unknown_keyword, unknown_property
+from asesc.errors import InputError
+from asesc.solvers import Solution
+
+
+class FreshCalculator(Calculator):
+    """An ASE calculator that is never stale.
+
+    Subclasses say which parameters are sound (:meth:`_checked`), what their answer depends on
+    besides the geometry (:meth:`_inputs`, a value with ``==`` that shares no memory with
+    ``atoms``) and how to compute it (:meth:`evaluate`).
+    This class recomputes when positions, numbers, cell, pbc, a parameter or an input changed, and
+    only then: ``atoms.info`` is compared by the values that are read from it, so an array edited
+    in place is noticed and a comment is not.
+
+    Attributes
+    ----------
+    results : dict
+        ASE's names only.
+    extras : dict
+        Other outputs of the same evaluation, see :class:`Evaluation`.
+    scf : Solution or None
+        Report of the solver.
+    """
+
+    nolabel = True
+    discard_results_on_any_change = True
+    # Neither is an input; ASE's default is to recompute for them.
+    ignored_changes: ClassVar[set[str]] = {"initial_charges", "initial_magmoms"}
+
+    def __init__(self, **parameters: Any) -> None:
+        self._seen: Any = None
+        self._told: set[str] = set()
+        self.extras: dict[str, Any] = {}
+        self.scf: Solution | None = None
+        super().__init__(**parameters)
+
+    @abstractmethod
+    def _inputs(self, atoms: Atoms) -> Any:
+        """What the answer depends on besides the geometry; may raise InputError."""
+
+    @abstractmethod
+    def _checked(self, parameters: dict[str, Any]) -> dict[str, Any]:
+        """Parameters about to be set, checked and in plain immutable types."""
+
+    @abstractmethod
+    def evaluate(self, atoms: Atoms, properties: Collection[str] = ("energy",)) -> Evaluation:
+        """Compute without reading or changing what is cached."""
+
+    def set(self, **parameters: Any) -> dict[str, Any]:
+        """Change parameters; what was computed with the old ones is forgotten.
+
+        Raises
+        ------
+        TypeError
+            For an unknown keyword, with the nearest known one.
+        """
+        for name in parameters:
+            if name not in self.default_parameters:
+                raise unknown_keyword(name, type(self), self.default_parameters)
+        return super().set(**self._checked(parameters))
+
+    def reset(self) -> None:
+        """Forget everything that was computed."""
+        super().reset()
+        self._seen, self.extras, self.scf = None, {}, None
+
+    def clone(self) -> Self:
+        """A calculator with the same parameters and weights and a state of its own.
+
+        One per image of a NEB or per thread.
+        """
+        twin = copy.copy(self)
+        twin.parameters = copy.deepcopy(self.parameters)
+        twin._told = set(self._told)
+        # ASE stores a method bound to the original.
+        twin.get_spin_polarized = twin._deprecated_get_spin_polarized
+        twin.reset()
+        return twin
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What changed since the last calculation; ``"inputs"`` for info entries and parameters."""
+        changes = super().check_state(atoms, tol)
+        try:
+            same = self._inputs(atoms) == self._seen
+        except InputError:
+            # Whoever asks for a property will get this error from the calculation itself; a
+            # writer that only asks whether results are at hand must not.
+            same = False
+        return changes if same else [*changes, "inputs"]
+
+    def get_property(
+        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
+    ) -> Any:
+        """A property under ASE's name, from the cache where it is still valid.
+
+        Raises
+        ------
+        PropertyUnavailableError
+            Unknown, or not defined for this structure, with the reason.
+        """
+        if name not in self.implemented_properties:
+            raise unknown_property(name, type(self), self.implemented_properties)
+        return super().get_property(name, self._structure(atoms), allow_calculation)
+
+    def calculate(
+        self,
+        atoms: Atoms | None = None,
+        properties: Collection[str] = ("energy",),
+        system_changes: Collection[str] = tuple(all_changes),
+    ) -> None:
+        """Evaluate and keep the results; ASE's entry point."""
+        atoms = self._structure(atoms)
+        if system_changes:
+            # Nothing of the old structure must survive a failure with the new one.
+            self.reset()
+        seen = self._inputs(atoms)
+        evaluation = self.evaluate(atoms, properties)
+        self.atoms, self._seen = atoms.copy(), seen
+        self.results = evaluation.results
+        self.extras, self.scf = evaluation.extras, evaluation.scf
+
+    def _structure(self, atoms: Atoms | None) -> Atoms:
+        if atoms is None:
+            atoms = self.atoms
+        if atoms is None:
+            raise InputError(
+                "the calculator has not seen a structure yet; pass atoms, or set atoms.calc and "
+                "ask the atoms"
+            )
+        return atoms
+
+    def _tell(self, advice: str) -> None:
+        """Warn once per calculator, not once per step."""
+        if advice not in self._told:
+            self._told.add(advice)
+            warnings.warn(advice, UserWarning, stacklevel=2)

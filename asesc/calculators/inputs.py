@@ -1,0 +1,160 @@
+"""Charge and field of one frame: from ``atoms.info`` where given, else from the calculator."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from difflib import get_close_matches
+from typing import Any
+
+import numpy as np
+
+from asesc.errors import InputError
+
+#: Names under which ``atoms.info`` may hold an input; the first is ours.
+CHARGE_KEYS = ("charge", "total_charge")
+SPIN_KEYS = ("spin", "multiplicity", "spin_multiplicity")
+FIELD_KEY = "electric_field"
+#: MACE's name for a field of the opposite sign: there the force on a charge +q is −q times it.
+OPPOSITE_FIELD_KEY = "external_field"
+
+#: V/Å; the field that ionises any molecule, hence a sign of wrong units.
+LARGEST_FIELD = 5.0
+_LARGEST_IN_OTHER_UNITS = 1e4
+
+_READ = {re.sub("[^a-z]", "", k): k for k in (*CHARGE_KEYS, *SPIN_KEYS, FIELD_KEY)}
+_NEAR = {**_READ, "efield": FIELD_KEY, "externalefield": FIELD_KEY, "netcharge": "charge"}
+#: Names that are near ours and mean something else.
+_OTHERS = frozenset({*CHARGE_KEYS, *SPIN_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY, "charges", "spins"})
+
+
+@dataclass(frozen=True)
+class Given:
+    """An input and where it was found, for messages and ``calc.extras``."""
+
+    value: Any
+    source: str
+
+
+def read_charge(info: Mapping[str, Any], default: float) -> Given:
+    """Total charge in e.
+
+    Raises
+    ------
+    InputError
+        Two synonyms disagree, or the entry is not one finite number.
+    """
+    found = [key for key in CHARGE_KEYS if key in info]
+    if not found:
+        return Given(default, "calculator")
+    charges = [parse_charge(info[key], f"atoms.info[{key!r}]") for key in found]
+    if len(set(charges)) > 1:
+        entries = " and ".join(f"{k!r}={q:g}" for k, q in zip(found, charges, strict=True))
+        raise InputError(f"atoms.info has {entries}, which mean the same input; keep one")
+    return Given(charges[0], f"atoms.info[{found[0]!r}]")
+
+
+def read_field(info: Mapping[str, Any], default: tuple[float, float, float]) -> Given:
+    """Applied field in V/Å with the physicists' sign.
+
+    Raises
+    ------
+    InputError
+        Both field keys are present, or the entry is not three finite numbers in V/Å.
+    """
+    if FIELD_KEY in info and OPPOSITE_FIELD_KEY in info:
+        raise InputError(
+            f"atoms.info has both {FIELD_KEY!r} and {OPPOSITE_FIELD_KEY!r}, whose signs are "
+            "opposite (the force on a charge +q is +q times the first and −q times the second, "
+            "MACE's name); keep one"
+        )
+    if FIELD_KEY in info:
+        source = f"atoms.info[{FIELD_KEY!r}]"
+        return Given(parse_field(info[FIELD_KEY], source), source)
+    if OPPOSITE_FIELD_KEY in info:
+        source = f"atoms.info[{OPPOSITE_FIELD_KEY!r}]"
+        x, y, z = parse_field(info[OPPOSITE_FIELD_KEY], source)
+        return Given((0.0 - x, 0.0 - y, 0.0 - z), f"{source}, sign reversed")
+    return Given(default, "calculator")
+
+
+def parse_charge(value: Any, source: str = "charge") -> float:
+    """One finite number of elementary charges, or :class:`InputError`."""
+    number = _numbers(value)
+    if number is None or number.ndim != 0 or not np.isfinite(number):
+        raise InputError(
+            f"{source} must be one finite number, the total charge in e; got {value!r}"
+        )
+    return float(number)
+
+
+def parse_field(value: Any, source: str = "electric_field") -> tuple[float, float, float]:
+    """Three finite numbers of at most 5 V/Å, or :class:`InputError`."""
+    field = _numbers(value)
+    if field is None or not np.isfinite(field).all():
+        raise InputError(f"{source} must be 3 finite numbers in V/Å; got {value!r}")
+    if field.shape != (3,):
+        raise InputError(
+            f"{source} must be 3 numbers in V/Å; got shape {field.shape}. Give one vector, "
+            "for example (0, 0, 0.05)"
+        )
+    norm = float(np.linalg.norm(field))
+    if norm > LARGEST_FIELD:
+        hint = "check the units (1 atomic unit = 51.4 V/Å)"
+        if norm > _LARGEST_IN_OTHER_UNITS:
+            hint = f"{norm:g} looks like V/m (= {norm * 1e-10:g} V/Å)"
+        raise InputError(
+            f"{source} has norm {norm:g} V/Å, where matter ionises (limit {LARGEST_FIELD:g} V/Å); "
+            f"{hint}"
+        )
+    x, y, z = (float(component) for component in field)
+    return x, y, z
+
+
+def refuse_spin(info: Mapping[str, Any], model: str) -> None:
+    """Refuse a spin that the model would ignore."""
+    for key in SPIN_KEYS:
+        if key in info:
+            raise spin_refused(f"atoms.info[{key!r}]={info[key]!r}", model)
+
+
+def spin_refused(found: str, model: str) -> InputError:
+    """The error for a spin that nothing would read."""
+    return InputError(
+        f"{found}, but model {model!r} has no spin input: the number would be ignored and two "
+        "spin states would get one energy. Remove it, or use a model trained with spin"
+    )
+
+
+def require_whole(charge: Given) -> None:
+    """Refuse a charge that is not an integer, unless the user allows it."""
+    if abs(charge.value - round(charge.value)) > 1e-8:
+        raise InputError(
+            f"charge={charge.value:g} (from {charge.source}) is not an integer, as the charge of "
+            "every isolated system is. Pass allow_fractional_charge=True if it is meant"
+        )
+
+
+def unread_keys(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Keys of ``atoms.info`` that look like an input and are not read, with the one meant.
+
+    >>> list(unread_keys({"Charge": 1, "total charge": 1, "efield": (0, 0, 1), "name": "a"}))
+    [('Charge', 'charge'), ('total charge', 'total_charge'), ('efield', 'electric_field')]
+    """
+    for key in info:
+        if not isinstance(key, str) or key in _OTHERS:
+            continue
+        near = get_close_matches(re.sub("[^a-z]", "", key.casefold()), _NEAR, n=1, cutoff=0.83)
+        if near:
+            yield key, _NEAR[near[0]]
+
+
+def _numbers(value: Any) -> np.ndarray | None:
+    """A fresh array of floats; None for text, booleans, None and ragged lists."""
+    if isinstance(value, str | bytes | bool) or value is None:
+        return None
+    try:
+        return np.array(value, dtype=float)
+    except (TypeError, ValueError):
+        return None

@@ -1,0 +1,187 @@
+"""The model behind a calculator: opened once, shared by copies, pickled without code."""
+
+from __future__ import annotations
+
+import copy
+import hashlib
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from asesc.errors import InputError, ModelFormatError, SetupError, did_you_mean
+from asesc.models import FAMILIES, Model
+from asesc.pretrained import ModelCard, load_model, model_card
+
+_DTYPES = {"float64": torch.float64, "float32": torch.float32}
+
+
+@dataclass(frozen=True, eq=False)
+class OpenedModel:
+    """A model on its device, with what is needed to open it again elsewhere.
+
+    Deep copies are the object itself, so calculators that are copied with their atoms share one
+    set of weights. A pickle holds name and checksum of a model from the registry or a folder, and
+    family, hyperparameters and tensors of one that was made in the program.
+
+    Parameters
+    ----------
+    model : Model
+    source : str or Model
+        Name, absolute folder, or the instance that the user passed.
+    card : ModelCard or None
+        None for an instance, whose scope nobody has written down.
+    dtype, device : str
+        As asked for; ``"auto"`` is decided again where a pickle is opened.
+    """
+
+    model: Model
+    source: str | Model
+    card: ModelCard | None
+    dtype: str
+    device: str
+
+    @property
+    def name(self) -> str:
+        """Name of the card; the family of an instance."""
+        return self.card.name if self.card else self.model.family
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.model.parameters()).device
+
+    @property
+    def sha256(self) -> str:
+        """Checksum of the weights, as in the card."""
+        return self.card.sha256 if self.card else hashlib.sha256(_tensors(self.model)).hexdigest()
+
+    @property
+    def version(self) -> int:
+        """Grows whenever a weight is changed in place, e.g. by a training step."""
+        return sum(weight._version for weight in self.model.parameters())
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> OpenedModel:
+        return self
+
+    def __reduce__(self) -> tuple[Callable[..., OpenedModel], tuple[Any, ...]]:
+        if self.card is not None:
+            return _open_again, (self.source, self.card.sha256, self.dtype, self.device)
+        model = self.model
+        if FAMILIES.get(model.family) is not type(model):
+            raise ModelFormatError(
+                f"{type(model).__name__} is not in the table of families, so a pickle could not "
+                "rebuild it. Save it with asesc.pretrained.save_model and open the folder"
+            )
+        return _rebuild, (
+            model.family,
+            copy.deepcopy(model.hyperparameters),
+            _tensors(model),
+            self.dtype,
+            self.device,
+        )
+
+
+def open_model(
+    source: str | os.PathLike[str] | Model, *, dtype: str = "float64", device: str = "auto"
+) -> OpenedModel:
+    """Open a model by name, folder or as it is.
+
+    Parameters
+    ----------
+    source
+        An instance is used as it is where type and device agree, and copied where not; the
+        user's own is never changed.
+    dtype : "float64" or "float32"
+        Of the learned part; electrostatics and sums are always float64.
+    device
+        ``"auto"`` is the first GPU, else the CPU; an instance stays where it is.
+
+    Raises
+    ------
+    InputError
+        For an unknown dtype or something that is not a model.
+    SetupError
+        The device does not exist here.
+    ModelNotFoundError, ModelFormatError
+        See :func:`asesc.pretrained.load_model`.
+    """
+    if dtype not in _DTYPES:
+        raise InputError(
+            f"dtype={dtype!r}; choose 'float64' (exact derivatives) or 'float32' (faster on GPUs)."
+            f"{did_you_mean(str(dtype), _DTYPES)}"
+        )
+    if isinstance(source, Model):
+        place = _device(device) if device != "auto" else next(source.parameters()).device
+        return OpenedModel(_adapted(source, _DTYPES[dtype], place), source, None, dtype, device)
+    if not isinstance(source, str | os.PathLike):
+        raise InputError(
+            f"model must be a name, a folder or an asesc.models.Model, got "
+            f"{type(source).__name__}; wrap a bare network in one of the families "
+            f"{', '.join(FAMILIES)}"
+        )
+    card = model_card(source)
+    model = load_model(source, dtype=dtype, device=_device(device)).requires_grad_(False)
+    # A folder is kept as an absolute path, so that a calculator survives os.chdir.
+    is_name = isinstance(source, str) and Path(source).name == source
+    place = source if is_name else str(Path(source).expanduser().resolve())
+    return OpenedModel(model, place, card, dtype, device)
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError as error:
+        raise SetupError(f"device={name!r} is not a device: {error}") from error
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        build = "a CPU build" if torch.version.cuda is None else f"built for {torch.version.cuda}"
+        raise SetupError(
+            f"device={name!r} but torch {torch.__version__} ({build}) sees "
+            f"{torch.cuda.device_count()} GPUs; use device='cpu' or 'auto', or install torch for "
+            "your GPU"
+        )
+    return device
+
+
+def _adapted(model: Model, dtype: torch.dtype, device: torch.device) -> Model:
+    if model.dtype == dtype and next(model.parameters()).device == device:
+        return model
+    return copy.deepcopy(model).set_dtype(dtype).to(device)
+
+
+def _tensors(model: Model) -> bytes:
+    from safetensors.torch import save
+
+    return save({name: w.cpu().contiguous().clone() for name, w in model.weights().items()})
+
+
+def _open_again(source: str, sha256: str, dtype: str, device: str) -> OpenedModel:
+    opened = open_model(source, dtype=dtype, device=device)
+    if opened.sha256 != sha256:
+        raise ModelFormatError(
+            f"the pickled calculator used model {source!r} with sha256 {sha256[:12]}…, but the "
+            f"model of that name here has {opened.sha256[:12]}…: its numbers would differ. "
+            "Install the same version of the model"
+        )
+    return opened
+
+
+def _rebuild(
+    family: str, hyperparameters: Mapping[str, Any], tensors: bytes, dtype: str, device: str
+) -> OpenedModel:
+    from safetensors.torch import load
+
+    if family not in FAMILIES:
+        raise ModelFormatError(
+            f"the pickled calculator uses the family {family!r}, which is not known here. Import "
+            f"the module that defines it first; known are {', '.join(FAMILIES)}"
+        )
+    with torch.random.fork_rng(devices=[]):
+        model = FAMILIES[family](**hyperparameters)
+    model.load_weights(load(tensors))
+    return open_model(model.eval(), dtype=dtype, device=device)

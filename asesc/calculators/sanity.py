@@ -1,0 +1,118 @@
+"""Geometries that cannot be what was meant, and those that are probably not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+import torch
+from ase import Atoms
+
+from asesc.errors import InputError
+from asesc.neighbors import find_edges
+from asesc.system import System
+
+#: Å; no two nuclei are nearer in anything that is not a collision cascade.
+CLOSEST = 0.3
+#: Å; an empty layer this thick along a periodic direction is vacuum, not a pore.
+VACUUM = 10.0
+# A cell list costs more, not less, for a shorter cutoff than this.
+_LISTED = 1.5
+
+
+def check_geometry(atoms: Atoms) -> None:
+    """Refuse empty structures, positions that are not numbers and missing cell vectors.
+
+    Raises
+    ------
+    InputError
+    """
+    if len(atoms) == 0:
+        raise InputError("the structure has no atoms; nothing can be computed for it")
+    lost = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
+    if len(lost):
+        raise InputError(
+            f"positions of {len(lost)} atoms are NaN or infinite, first atom {lost[0]}: the run "
+            "before this one exploded, or the file is damaged"
+        )
+    if not np.isfinite(atoms.cell.array).all():
+        raise InputError(f"the cell has NaN or infinite entries: {atoms.cell.array.tolist()}")
+    for axis, name in enumerate("abc"):
+        if atoms.pbc[axis] and not atoms.cell[axis].any():
+            raise InputError(
+                f"pbc is True along {name} but that cell vector is zero; set it "
+                "(atoms.center(vacuum=…)) or set pbc to False there"
+            )
+
+
+def check_contacts(system: System) -> None:
+    """Refuse atoms nearer than 0.3 Å, where a model only returns noise.
+
+    Raises
+    ------
+    InputError
+        Names the nearest pair.
+    """
+    edges = find_edges(system, _LISTED)
+    if len(edges.source) == 0:
+        return
+    distances = torch.linalg.vector_norm(edges.vectors(system).detach(), dim=-1)
+    nearest = int(distances.argmin())
+    if float(distances[nearest]) < CLOSEST:
+        i, j = sorted((int(edges.source[nearest]), int(edges.target[nearest])))
+        pair = f"atoms {i} and {j} are" if i != j else f"atom {i} and its periodic image are"
+        raise InputError(
+            f"{pair} {float(distances[nearest]):.2f} Å apart (closer than {CLOSEST} Å): the "
+            "geometry has overlapping atoms or exploded. Check units (Å), duplicated atoms and "
+            "the time step"
+        )
+
+
+def doubts(atoms: Atoms, *, charge: float, charge_source: str) -> Iterator[str]:
+    """Advice about inputs that are allowed and rarely meant.
+
+    Parameters
+    ----------
+    charge : float, e
+    charge_source : str
+        Where the charge came from; initial charges are no doubt if the frame states its charge.
+    """
+    if all(atoms.pbc):
+        yield from _vacuum_doubts(atoms)
+        if charge != 0:
+            yield (
+                f"charge {charge:+g} in a periodic cell is neutralised by a uniform background; "
+                "energies of different cells or charges need a finite-size correction"
+            )
+    initial = float(atoms.get_initial_charges().sum())
+    if charge_source == "calculator" and abs(initial - charge) > 0.5 and abs(initial) > 0.5:
+        yield (
+            f"initial charges sum to {initial:+g} but the total charge is taken as {charge:g}; "
+            f"initial charges are not read. Pass charge={round(initial)}, or state the charge "
+            "in atoms.info['charge']"
+        )
+
+
+def _vacuum_doubts(atoms: Atoms) -> Iterator[str]:
+    gaps = _empty_layers(atoms)
+    empty = [axis for axis in range(3) if gaps[axis] > VACUUM]
+    if len(empty) == 3:
+        volume = atoms.cell.volume / len(atoms)
+        yield (
+            f"volume per atom {volume:.0f} Å³ with pbc=TTT, vacuum on all sides; did you mean an "
+            "isolated molecule, atoms.pbc=False? It needs no vacuum and has no images"
+        )
+    if len(empty) == 1:
+        name = "abc"[empty[0]]
+        yield (
+            f"{gaps[empty[0]]:.0f} Å of vacuum along {name} with pbc=TTT: images of a polar slab "
+            f"act on each other; did you mean a slab, atoms.pbc[{empty[0]}]=False?"
+        )
+
+
+def _empty_layers(atoms: Atoms) -> np.ndarray:
+    """Thickest layer without atoms between the lattice planes of every axis, (3,), Å."""
+    heights = 1.0 / np.linalg.norm(np.linalg.inv(atoms.cell.array), axis=0)
+    scaled = np.sort(atoms.cell.scaled_positions(atoms.positions) % 1.0, axis=0)
+    gaps = np.diff(scaled, axis=0, append=scaled[:1] + 1.0)
+    return gaps.max(axis=0) * heights
