@@ -5,7 +5,15 @@ code, so opening somebody else's model is safe; pickles are refused.
 """
 
 from asesc.pretrained.card import Measure, ModelCard
-from asesc.pretrained.registry import list_models, model_card
+from asesc.pretrained.registry import find_model, list_models, model_card
 from asesc.pretrained.weights import load_model, save_model
 
-__all__ = ["Measure", "ModelCard", "list_models", "load_model", "model_card", "save_model"]
+__all__ = [
+    "Measure",
+    "ModelCard",
+    "find_model",
+    "list_models",
+    "load_model",
+    "model_card",
+    "save_model",
+]

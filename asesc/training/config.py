@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
-from dataclasses import MISSING, dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +32,8 @@ class DataConfig:
     Parameters
     ----------
     train, valid : str
-        Anything ``ase.io.read`` reads, compressed or not; relative to the configuration file.
+        Anything ``ase.io.read`` reads, compressed or not; relative to the configuration file, and
+        environment variables (``$ASESC_DATA/…``) are expanded.
     prefix : str
         Labels are read as ``<prefix>energy``, ``<prefix>forces``, … from ``info`` and ``arrays``;
         Born charges also as ``<prefix>becs``, and ``charge`` and ``electric_field`` without prefix.
@@ -143,14 +145,12 @@ def read_config(path: str | Path) -> TrainingConfig:
     raw = yaml.safe_load(path.read_text())
     config = _build(TrainingConfig, raw, where=path.name)
     base = path.resolve().parent
-    data = _replaced(config.data, train=str(base / config.data.train))
-    data = _replaced(data, valid=str(base / config.data.valid))
-    return _replaced(config, data=data, output=str(base / config.output))
 
+    def located(text: str) -> str:
+        return str(base / os.path.expandvars(text))
 
-def _replaced(instance: Any, **changes: Any) -> Any:
-    values = {f.name: getattr(instance, f.name) for f in fields(instance)}
-    return type(instance)(**{**values, **changes})
+    data = replace(config.data, train=located(config.data.train), valid=located(config.data.valid))
+    return replace(config, data=data, output=located(config.output))
 
 
 _SECTIONS: dict[str, type] = {"data": DataConfig, "optimiser": OptimiserConfig}

@@ -1,0 +1,57 @@
+"""The command line: ``asesc run``, ``models``, ``doctor``, ``train``, ``evaluate``.
+
+Commands import what they need when they run, so that ``asesc --help`` answers at once.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import typer
+
+from asesc import __version__
+from asesc.cli.doctor import doctor
+from asesc.cli.learn import evaluate, train
+from asesc.cli.models import models
+from asesc.cli.run import run
+from asesc.errors import AsescError
+
+app = typer.Typer(
+    help="Machine-learning potentials with self-consistent electrostatics.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+    rich_markup_mode="markdown",
+)
+app.command()(run)
+app.add_typer(models, name="models")
+app.command()(doctor)
+app.command()(train)
+app.command()(evaluate)
+
+
+def _version(asked: bool) -> None:
+    if asked:
+        typer.echo(__version__)
+        raise typer.Exit
+
+
+@app.callback()
+def _main(
+    version: bool = typer.Option(
+        False, "--version", help="Print the version.", callback=_version, is_eager=True
+    ),
+) -> None:
+    pass
+
+
+def main() -> None:
+    """Entry point: our own errors end as one readable message and exit code 2."""
+    try:
+        app()
+    except AsescError as error:
+        typer.secho(f"error: {error}", fg="red", err=True)
+        sys.exit(2)
+
+
+__all__ = ["app", "main"]

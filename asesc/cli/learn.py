@@ -1,0 +1,69 @@
+"""``asesc train`` and ``asesc evaluate``."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+
+def train(
+    config: Annotated[Path, typer.Argument(help="YAML file; see tutorials/04_train.py.")],
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start anew instead of resuming a checkpoint.")
+    ] = False,
+    progress: Annotated[bool, typer.Option(help="Show a progress bar.")] = True,
+) -> None:
+    """Train a model; called again, an interrupted run goes on from its last epoch.
+
+    Example: `asesc train nma.yaml`
+    """
+    from rich.console import Console
+
+    from asesc.cli.report import model_info
+    from asesc.training import read_config
+    from asesc.training import train as run_training
+
+    card = run_training(read_config(config), resume=not fresh, progress=progress)
+    Console().print(model_info(card))
+
+
+def evaluate(
+    model: Annotated[str, typer.Argument(help="Name of a model, or its folder.")],
+    data: Annotated[Path, typer.Argument(help="Labelled structures that ASE reads.")],
+    prefix: Annotated[str, typer.Option(help="Prefix of the labels' names.")] = "REF_",
+    limit: Annotated[int | None, typer.Option(help="Only the first frames.")] = None,
+    batch_size: Annotated[int, typer.Option(help="Structures per batch.")] = 4,
+    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    plot: Annotated[Path | None, typer.Option(help="Parity plot to write.")] = None,
+) -> None:
+    """Errors of a model per label, and a parity plot.
+
+    Example: `asesc evaluate quartz valid.xyz --plot parity.png`
+    """
+    from rich.console import Console
+    from rich.table import Table
+
+    from asesc.pretrained import load_model
+    from asesc.training import evaluate_frames, plot_parity, read_frames
+
+    frames = read_frames(data, prefix=prefix, limit=limit)
+    errors = evaluate_frames(load_model(model, dtype=dtype), frames, batch_size=batch_size)
+    table = Table(title=f"{model} on {data.name}, {len(frames)} frames, {dtype}")
+    for name in ("label", "RMSE", "MAE", "unit", "relative RMSE", "numbers"):
+        table.add_column(name, justify="left" if name in ("label", "unit") else "right")
+    for label, error in errors.items():
+        table.add_row(
+            label.replace("_", " "),
+            f"{error.rmse:.5f}",
+            f"{error.mae:.5f}",
+            error.unit,
+            f"{100 * error.relative:.2f} %",
+            str(error.reference.size),
+        )
+    console = Console()
+    console.print(table)
+    path = plot or Path(f"{Path(model).name}-parity.png")
+    plot_parity(errors, path, title=f"{model} on {data.name}")
+    console.print(f"wrote {path}")

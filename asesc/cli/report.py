@@ -1,0 +1,106 @@
+"""Tables for the terminal."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import units
+from rich.table import Table
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from asesc.pretrained import ModelCard
+
+_DEBYE = units.Debye
+
+
+def result_table(atoms: Atoms, model: str) -> Table:
+    """Everything ``asesc run`` computed for the last frame, with units."""
+    calc = atoms.calc
+    energy = atoms.get_potential_energy()
+    forces = atoms.get_forces()
+    table = Table(title=f"{atoms.get_chemical_formula()}, model {model}", show_header=False)
+    table.add_column(style="bold")
+    table.add_column(justify="right")
+    table.add_column()
+    extras = calc.extras
+    rows: list[tuple[str, str, str]] = [
+        ("energy", f"{energy:.6f}", "eV"),
+        ("energy per atom", f"{energy / len(atoms):.6f}", "eV"),
+        ("largest force", f"{np.linalg.norm(forces, axis=1).max():.6f}", "eV/Å"),
+    ]
+    results = calc.results
+    if "stress" in results:
+        pressure = -results["stress"][:3].mean() / units.GPa
+        rows.append(("pressure", f"{pressure:.4f}", "GPa"))
+    rows.append(("total charge", f"{results['charges'].sum():+.8f}", "e"))
+    rows.append(("electric field", _vector(extras["electric_field"]), "V/Å"))
+    if "dipole" in results:
+        rows.append(("dipole", _vector(results["dipole"]), "e Å"))
+        rows.append(("|dipole|", f"{np.linalg.norm(results['dipole']) / _DEBYE:.4f}", "Debye"))
+    if "polarization" in results:
+        rows.append(("polarization", _vector(100 * results["polarization"] * _E_PER_A2), "µC/cm²"))
+    for symbol in sorted(set(atoms.symbols)):
+        charges = results["charges"][np.array(atoms.symbols) == symbol]
+        rows.append((f"charge of {symbol}", f"{charges.mean():+.4f} ± {charges.std():.4f}", "e"))
+    rows.append(("boundary", extras["boundary"], f"pbc {''.join('FT'[int(p)] for p in atoms.pbc)}"))
+    rows.append(("density", str(calc.scf), ""))
+    for row in rows:
+        table.add_row(*row)
+    return table
+
+
+#: e/Å² in C/m².
+_E_PER_A2 = 1 / (units.C / units.m**2)
+
+
+def _vector(values: np.ndarray) -> str:
+    # Adding zero turns −0.0 into 0.0.
+    return "  ".join(f"{value + 0.0:.5f}" for value in np.round(values, 5))
+
+
+def model_list(cards: list[ModelCard]) -> Table:
+    """One line per model."""
+    table = Table(title="models")
+    for name in ("name", "elements", "charge", "field ≤ V/Å", "boundary", "theory", "licence"):
+        table.add_column(name)
+    for card in cards:
+        low, high = card.charge_range
+        table.add_row(
+            card.name,
+            " ".join(card.elements),
+            f"{low:+g}" if low == high else f"{low:+g} … {high:+g}",
+            f"{card.field_range:.3g}",
+            ", ".join(card.boundaries),
+            card.level_of_theory,
+            card.licence,
+        )
+    return table
+
+
+def model_info(card: ModelCard) -> Table:
+    """A card, readable."""
+    table = Table(title=f"model {card.name}", show_header=False)
+    table.add_column(style="bold")
+    table.add_column()
+    low, high = card.charge_range
+    rows = {
+        "family": card.family,
+        "elements": " ".join(card.elements),
+        "total charge": f"{low:+g} … {high:+g} e",
+        "applied field": f"up to {card.field_range:.3g} V/Å",
+        "boundaries": ", ".join(card.boundaries),
+        "level of theory": card.level_of_theory,
+        "training data": card.training_data,
+        "limits": card.limits,
+        "licence": card.licence,
+        "citation": card.citation,
+        "sha256": card.sha256,
+    }
+    for label, error in card.errors.items():
+        rows[f"validation RMSE, {label.replace('_', ' ')}"] = f"{error.value:.4g} {error.unit}"
+    for name, text in rows.items():
+        table.add_row(name, text)
+    return table

@@ -1,0 +1,173 @@
+"""``asesc run``: one structure, one model, one answer."""
+
+from __future__ import annotations
+
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asesc.errors import InputError
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from asesc.cli.record import Record
+
+
+class Ensemble(StrEnum):
+    """Molecular dynamics that ``--md`` offers."""
+
+    nve = "nve"
+    nvt = "nvt"
+
+
+def run(
+    structure: Annotated[
+        str, typer.Argument(help="File that ASE reads, or a model's name for its example.")
+    ],
+    model: Annotated[str, typer.Option(help="Pretrained model or folder; see `asesc models`.")],
+    charge: Annotated[float | None, typer.Option(help="Total charge, e.")] = None,
+    field: Annotated[
+        str | None, typer.Option(help="Electric field x,y,z in V/Å; the force on +q is +qE.")
+    ] = None,
+    relax: Annotated[bool, typer.Option("--relax", help="Relax the positions.")] = False,
+    cell: Annotated[bool, typer.Option("--cell", help="With --relax: relax the cell too.")] = False,
+    fmax: Annotated[float, typer.Option(help="Largest force after --relax, eV/Å.")] = 0.01,
+    md: Annotated[Ensemble | None, typer.Option(help="Molecular dynamics.")] = None,
+    steps: Annotated[int, typer.Option(help="Most steps of --relax or --md.")] = 200,
+    temperature: Annotated[float, typer.Option(help="Of --md, K.")] = 300.0,
+    timestep: Annotated[float, typer.Option(help="Of --md, fs.")] = 1.0,
+    seed: Annotated[int, typer.Option(help="Of the initial velocities.")] = 0,
+    output: Annotated[str | None, typer.Option(help="Prefix of the files written.")] = None,
+    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+) -> None:
+    """Evaluate one structure, relax it, or run molecular dynamics.
+
+    Example: `asesc run quartz --model quartz --field 0,0,0.05 --relax` takes the structure that
+    ships with the model, puts it into a field of 0.05 V/Å along z and relaxes the atoms. It prints
+    a table and writes `quartz.traj` and `quartz.png`.
+    """
+    if relax and md:
+        raise InputError("--relax and --md were both given; run one after the other")
+    from rich.console import Console
+
+    from asesc.calculators import SCCalculator
+    from asesc.cli.record import Record
+    from asesc.cli.report import result_table
+
+    start = time.perf_counter()
+    atoms = read_structure(structure)
+    # Options win over what the file says; what is not given is read from atoms.info.
+    if charge is not None:
+        atoms.info["charge"] = charge
+    if field is not None:
+        atoms.info.pop("external_field", None)
+        atoms.info["electric_field"] = parse_vector(field)
+    atoms.calc = SCCalculator(model, dtype=dtype, device=device)
+    prefix = Path(output or Path(structure).name.split(".")[0])
+    record = Record(atoms, prefix.with_suffix(".traj"))
+    record()
+    if relax:
+        _relax(atoms, record, fmax=fmax, steps=steps, with_cell=cell)
+    elif md:
+        _dynamics(atoms, record, md, steps, temperature, timestep, seed)
+    record.close()
+    plot = record.plot(
+        prefix.with_suffix(".png"), title=f"{atoms.get_chemical_formula()} · model {model}"
+    )
+    console = Console()
+    console.print(result_table(atoms, model))
+    seconds = time.perf_counter() - start
+    console.print(f"wrote {record.path} and {plot} in {seconds:.1f} s")
+
+
+def read_structure(source: str) -> Atoms:
+    """A file that ASE reads (its last frame), or the example that ships with a model.
+
+    Raises
+    ------
+    InputError
+        If it is neither, or ASE cannot read the file.
+    """
+    from ase.io import read
+    from ase.io.formats import UnknownFileTypeError
+
+    from asesc.pretrained import find_model, list_models
+
+    path = Path(source)
+    if not path.is_file() and source in list_models():
+        path = find_model(source) / "example.xyz"
+    if not path.is_file():
+        raise InputError(
+            f"no structure file {source!r}, and no model of that name with an example structure "
+            f"(models: {', '.join(list_models()) or 'none found'})"
+        )
+    try:
+        atoms = read(path)
+    except UnknownFileTypeError as error:
+        raise InputError(f"ASE does not know the format of {source!r}: {error}") from error
+    atoms.calc = None
+    return atoms
+
+
+def parse_vector(text: str) -> list[float]:
+    """Three comma-separated numbers.
+
+    >>> parse_vector("0,0,0.05")
+    [0.0, 0.0, 0.05]
+    """
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != 3:
+        raise InputError(f"field {text!r} is not three numbers x,y,z in V/Å, e.g. 0,0,0.05")
+    return numbers
+
+
+def _relax(atoms: Atoms, record: Record, *, fmax: float, steps: int, with_cell: bool) -> None:
+    from ase.filters import FrechetCellFilter
+    from ase.optimize import BFGS
+
+    target = FrechetCellFilter(atoms) if with_cell else atoms
+    optimiser = BFGS(target, logfile=None)
+    optimiser.attach(record)
+    with record.progress("relaxing", steps):
+        converged = optimiser.run(fmax=fmax, steps=steps)
+    if not converged:
+        typer.secho(
+            f"not relaxed to {fmax} eV/Å within {steps} steps; raise --steps", fg="yellow", err=True
+        )
+
+
+def _dynamics(
+    atoms: Atoms,
+    record: Record,
+    ensemble: Ensemble,
+    steps: int,
+    temperature: float,
+    timestep: float,
+    seed: int,
+) -> None:
+    import numpy as np
+    from ase import units
+    from ase.md.bussi import Bussi
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+    from ase.md.verlet import VelocityVerlet
+
+    random = np.random.default_rng(seed)
+    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=random)
+    Stationary(atoms)
+    dt = timestep * units.fs
+    if ensemble is Ensemble.nve:
+        dynamics = VelocityVerlet(atoms, dt)
+    else:
+        dynamics = Bussi(atoms, dt, temperature_K=temperature, taut=100 * units.fs, rng=random)
+    dynamics.attach(record)
+    record.timestep = timestep
+    with record.progress("molecular dynamics", steps):
+        dynamics.run(steps)
