@@ -1,0 +1,127 @@
+"""How much of the label noise comes from the cut-off and the k-points.
+
+Every series varies one setting on one geometry. The first setting of a series is the reference:
+root-mean-square deviations of the forces, and of the *change* of the forces with charge or field,
+are taken against it and written to ``convergence.json``.
+
+Examples
+--------
+python convergence.py sio2-cutoff sio2-kpts al_water-cutoff al_water-kpts
+"""
+
+import argparse
+import json
+import time
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read
+from labels import label
+from settings import SETTINGS, Settings
+
+HERE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Series:
+    """One setting varied on one geometry in two states (charge or field).
+
+    Attributes
+    ----------
+    system : str
+    geometry : str
+        Name of the geometry file; its first frame is used.
+    states : tuple of dict
+        Arguments of ``label``; the second minus the first is the change of the forces.
+    variations : tuple of dict
+        Changed settings, the most accurate first.
+    """
+
+    system: str
+    geometry: str
+    states: tuple[dict, dict]
+    variations: tuple[dict, ...]
+
+
+CHARGES = ({"charge": 0}, {"charge": 2})
+FIELDS = ({"field": 0.0}, {"field": 0.2})
+SERIES = {
+    "sio2-cutoff": Series(
+        "sio2",
+        "sio2_quartz35hex",
+        CHARGES,
+        tuple({"cutoff": e} for e in (800.0, 600.0, 500.0, 450.0, 400.0)),
+    ),
+    "sio2-kpts": Series(
+        "sio2",
+        "sio2_quartz35hex",
+        CHARGES,
+        tuple({"cutoff": 400.0, "kpt_length": n} for n in (16.0, 10.0, 7.5, 5.0)),
+    ),
+    "al_water-cutoff": Series(
+        "al_water",
+        "al_water_interfaces_60",
+        FIELDS,
+        tuple({"cutoff": e} for e in (700.0, 600.0, 500.0, 450.0, 400.0)),
+    ),
+    "al_water-kpts": Series(
+        "al_water",
+        "al_water_interfaces_60",
+        FIELDS,
+        tuple({"cutoff": 400.0, "kpt_length": n} for n in (24.0, 19.5, 14.5, 9.9)),
+    ),
+}
+
+
+def rms(values: np.ndarray) -> float:
+    """Root mean square in meV/Angstrom."""
+    return round(1e3 * float(np.sqrt((values**2).mean())), 2)
+
+
+def forces(atoms: Atoms, settings: Settings, states: tuple[dict, dict]) -> dict:
+    """Forces in both states and the CPU time of both."""
+    start = time.process_time()
+    first, second = (label(atoms, settings, **state).arrays["REF_forces"] for state in states)
+    seconds = time.process_time() - start
+    return {"first": first, "second": second, "change": second - first, "seconds": seconds}
+
+
+def study(series: Series) -> dict:
+    """Deviations from the first setting, in meV/Angstrom."""
+    path = HERE / "geometries" / f"{series.geometry}.xyz.xz"
+    atoms = read(path, 0, format="extxyz")
+    rows, reference = [], None
+    for variation in series.variations:
+        settings = replace(SETTINGS[series.system], **variation)
+        result = forces(atoms, settings, series.states)
+        reference = reference or result
+        rows.append(
+            variation
+            | {"kpts": settings.kpts(atoms), "cpu_seconds": round(result["seconds"])}
+            | {f"rmse_{k}": rms(result[k] - reference[k]) for k in ("first", "second", "change")}
+        )
+        print(rows[-1], flush=True)
+    return {
+        "geometry_id": atoms.info["geometry_id"],
+        "states": series.states,
+        "rms_force": rms(reference["first"]),
+        "rms_change": rms(reference["change"]),
+        "rows": rows,
+    }
+
+
+def main() -> None:
+    """Run the series asked for and update ``convergence.json``."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("series", nargs="+", choices=SERIES)
+    path = HERE / "convergence.json"
+    for name in parser.parse_args().series:
+        result = study(SERIES[name])
+        results = json.loads(path.read_text()) if path.exists() else {}
+        path.write_text(json.dumps(results | {name: result}, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

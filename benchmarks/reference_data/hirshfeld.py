@@ -1,0 +1,47 @@
+"""Hirshfeld charges and atomic dipoles from a converged GPAW density."""
+
+import numpy as np
+from ase.units import Bohr
+from gpaw.analyse.hirshfeld import HirshfeldDensity
+
+
+def hirshfeld_multipoles(calculator, charge: float) -> tuple[np.ndarray, np.ndarray]:
+    r"""Partition the deformation density between the atoms.
+
+    .. math:: q_a = -\int w_a (n - n^0)\,dr, \qquad
+              \mu_a = -\int w_a (n - n^0)(r - R_a)\,dr, \qquad w_a = n^0_a / n^0
+
+    The free-atom density is spherical and neutral, so subtracting the promolecule ``n0`` changes
+    neither moment and removes the error of the grid near the nuclei. What remains of the error of
+    the total charge is spread evenly.
+    F. L. Hirshfeld, Theor. Chim. Acta 44, 129 (1977), doi:10.1007/BF00549096.
+
+    Parameters
+    ----------
+    calculator : GPAW
+        Converged, created with ``legacy_gpaw=True``.
+    charge : float, e, of the cell
+
+    Returns
+    -------
+    charges : ndarray, (N,), e
+    dipoles : ndarray, (N, 3), e Angstrom
+        About the nearest periodic image of the atom.
+    """
+    atoms = calculator.get_atoms()
+    free = HirshfeldDensity(calculator)
+    promolecule, grid = free.get_density()
+    density = calculator.density.get_all_electron_density(atoms)[0].sum(axis=0)
+    share = np.divide(
+        density - promolecule, promolecule, out=np.zeros_like(density), where=promolecule > 1e-12
+    )
+    points = np.moveaxis(np.indices(grid.n_c), 0, -1)
+    fractional = (points + grid.beg_c) / grid.N_c
+    charges, dipoles = np.empty(len(atoms)), np.empty((len(atoms), 3))
+    for index, position in enumerate(atoms.get_scaled_positions(wrap=False)):
+        part = free.get_density([index])[0] * share
+        offset = fractional - position
+        offset = (offset - np.rint(offset)) @ grid.cell_cv
+        charges[index] = -part.sum() * grid.dv
+        dipoles[index] = -np.einsum("xyz,xyzv->v", part, offset) * grid.dv * Bohr
+    return charges + (charge - charges.sum()) / len(atoms), dipoles
