@@ -9,11 +9,12 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -91,6 +92,9 @@ class Backbone(nn.Module):
         Root mean square and mean of the atomic interaction energies of the training data.
     n_neighbors : float
         Average number of neighbours; normalises the messages.
+    architecture : mapping, optional
+        Full description of another ScaleShiftMACE as :func:`describe_mace` gives it; then the
+        keywords above do not apply. Use :meth:`Model.from_mace` to start from a checkpoint.
 
     References
     ----------
@@ -100,8 +104,8 @@ class Backbone(nn.Module):
     def __init__(
         self,
         *,
-        elements: Sequence[int],
-        cutoff: float,
+        elements: Sequence[int] = (),
+        cutoff: float = 5.0,
         channels: int = 32,
         hidden_lmax: int = 1,
         edge_lmax: int = 2,
@@ -111,55 +115,59 @@ class Backbone(nn.Module):
         energy_scale: float = 1.0,
         energy_shift: float = 0.0,
         n_neighbors: float = 20.0,
+        architecture: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
-        with mace_environment():
-            from e3nn import o3
-            from mace import modules
-
-            hidden = o3.Irreps([(channels, (l, (-1) ** l)) for l in range(hidden_lmax + 1)])
-            mace = modules.ScaleShiftMACE(
-                atomic_inter_scale=energy_scale,
-                atomic_inter_shift=energy_shift,
-                r_max=cutoff,
-                num_bessel=8,
-                num_polynomial_cutoff=5,
-                max_ell=edge_lmax,
-                interaction_cls_first=modules.RealAgnosticInteractionBlock,
-                interaction_cls=modules.RealAgnosticResidualInteractionBlock,
-                num_interactions=layers,
-                num_elements=len(elements),
-                hidden_irreps=hidden,
-                MLP_irreps=o3.Irreps("16x0e"),
-                atomic_energies=torch.zeros(len(elements)).numpy(),
-                avg_num_neighbors=n_neighbors,
-                atomic_numbers=list(elements),
-                correlation=correlation,
-                gate=torch.nn.functional.silu,
-                radial_MLP=[radial_width] * 3,
-                keep_last_layer_irreps=True,
-            )
-        self._adopt(mace)
-
-    def _adopt(self, mace: nn.Module) -> None:
-        self.mace = mace
-        self.elements = tuple(int(z) for z in mace.atomic_numbers)
-        self.cutoff = float(mace.r_max)
-        self._slices = [_feature_slices(product) for product in mace.products]
+        if architecture is None:
+            irreps = "+".join(f"{channels}x{l}{'oe'[l % 2 == 0]}" for l in range(hidden_lmax + 1))
+            architecture = {
+                "r_max": cutoff,
+                "num_bessel": 8,
+                "num_polynomial_cutoff": 5,
+                "max_ell": edge_lmax,
+                "interaction_cls_first": "RealAgnosticInteractionBlock",
+                "interaction_cls": "RealAgnosticResidualInteractionBlock",
+                "num_interactions": layers,
+                "num_elements": len(elements),
+                "hidden_irreps": irreps,
+                "MLP_irreps": "16x0e",
+                "gate": "silu",
+                "atomic_energies": [0.0] * len(elements),
+                "avg_num_neighbors": n_neighbors,
+                "atomic_numbers": [int(z) for z in elements],
+                "correlation": correlation,
+                "radial_MLP": [radial_width] * 3,
+                "keep_last_layer_irreps": True,
+                "atomic_inter_scale": energy_scale,
+                "atomic_inter_shift": energy_shift,
+            }
+        self.mace = _build_mace(architecture)
+        self.elements = tuple(int(z) for z in self.mace.atomic_numbers)
+        self.cutoff = float(self.mace.r_max)
+        self._slices = [_feature_slices(product) for product in self.mace.products]
         self.n_scalars = sum(n for ((_, n), _) in self._slices)
         self.n_vectors = sum(n for (_, (_, n)) in self._slices)
 
-    @classmethod
-    def from_mace(cls, mace: nn.Module) -> Backbone:
-        """Wrap a ``ScaleShiftMACE`` the user has loaded, e.g. a foundation model."""
-        if type(mace).__name__ != "ScaleShiftMACE":
-            raise InputError(
-                f"the backbone must be a mace ScaleShiftMACE module, got {type(mace).__name__}"
-            )
-        backbone = cls.__new__(cls)
-        nn.Module.__init__(backbone)
-        backbone._adopt(mace)
-        return backbone
+    def copy_mace(self, mace: nn.Module) -> None:
+        """Take over the parameters of a module of the same architecture.
+
+        Raises
+        ------
+        InputError
+            If a constant of the module is not what its architecture implies, so that saving the
+            parameters alone would lose it.
+        """
+        own, given = dict(self.mace.named_buffers()), dict(mace.named_buffers())
+        for name in own.keys() & given.keys():
+            if not torch.allclose(own[name].double(), given[name].double(), rtol=1e-5):
+                raise InputError(
+                    f"the constant {name!r} of the MACE module differs from its architecture's; "
+                    "such a modified module cannot be used as a backbone"
+                )
+        parameters = dict(mace.named_parameters())
+        with torch.no_grad():
+            for name, parameter in self.mace.named_parameters():
+                parameter.copy_(parameters[name])
 
     @property
     def dtype(self) -> torch.dtype:
@@ -223,3 +231,65 @@ def _feature_slices(product: Any) -> tuple[tuple[int, int], tuple[int, int]]:
             found[str(irrep)] = (offset, multiplicity)
         offset += multiplicity * irrep.dim
     return found["0e"], found["1o"]
+
+
+def describe_mace(mace: nn.Module) -> dict[str, Any]:
+    """JSON-able architecture of a ``ScaleShiftMACE``, e.g. of a foundation model's checkpoint.
+
+    Raises
+    ------
+    InputError
+        For another class, for extra embeddings, or for kernels of an accelerator.
+    """
+    if type(mace).__name__ != "ScaleShiftMACE":
+        raise InputError(
+            f"the backbone must be a mace ScaleShiftMACE module, got {type(mace).__name__}"
+        )
+    with mace_environment():
+        from mace import modules
+        from mace.tools.scripts_utils import extract_config_mace_model
+
+        config = extract_config_mace_model(mace)
+        gates = {function: name for name, function in modules.gate_dict.items()}
+    if config.pop("embedding_specs") or config.pop("cueq_config"):
+        raise InputError(
+            "the MACE module has extra embeddings or accelerator kernels; convert it to plain e3nn "
+            "form first (mace_convert_cueq_e3nn)"
+        )
+    config["gate"] = gates[config["gate"]]
+    irreps = [str(product.linear.irreps_out) for product in mace.products]
+    config["keep_last_layer_irreps"] = len(irreps) > 1 and irreps[-1] == irreps[0]
+    return {key: _plain(value) for key, value in config.items()}
+
+
+def _plain(value: Any) -> Any:
+    """A number, string or list in place of a tensor, array, class or irreps."""
+    if isinstance(value, type):
+        return value.__name__
+    if hasattr(value, "tolist"):
+        return value.tolist()
+    if value is None or isinstance(value, bool | int | float | str | list):
+        return value
+    return str(value)
+
+
+_IRREPS = ("hidden_irreps", "MLP_irreps", "edge_irreps")
+
+
+def _build_mace(architecture: Mapping[str, Any]) -> nn.Module:
+    """A ``ScaleShiftMACE`` with random parameters from its JSON-able description."""
+    with mace_environment():
+        from e3nn import o3
+        from mace import modules
+
+        keywords = dict(architecture)
+        for key in _IRREPS:
+            if keywords.get(key) is not None:
+                keywords[key] = o3.Irreps(keywords[key])
+        for key in ("interaction_cls", "interaction_cls_first"):
+            keywords[key] = modules.interaction_classes[keywords[key]]
+        if "readout_cls" in keywords:
+            keywords["readout_cls"] = modules.readout_classes[keywords["readout_cls"]]
+        keywords["gate"] = modules.gate_dict[keywords["gate"]]
+        keywords["atomic_energies"] = np.array(keywords["atomic_energies"])
+        return modules.ScaleShiftMACE(**keywords)

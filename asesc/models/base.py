@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from asesc.electrostatics import CoulombOperator, boundary_for
 from asesc.electrostatics.boundary import ACCURACY
 from asesc.electrostatics.field import require_open_field
 from asesc.errors import InputError, ModelFormatError
-from asesc.models.backbone import Backbone, Features
+from asesc.models.backbone import Backbone, Features, describe_mace
 from asesc.solvers import Solution
 from asesc.system import System
 
@@ -156,6 +156,22 @@ class Model(nn.Module, ABC):
         default = widths if not isinstance(widths, Mapping) else None
         table = widths if isinstance(widths, Mapping) else {}
         self.register_buffer("_widths", self._per_element(table, default=default))
+
+    @classmethod
+    def from_mace(cls, mace: nn.Module, **keywords: Any) -> Self:
+        """This family on the backbone of a ``ScaleShiftMACE`` checkpoint.
+
+        Parameters
+        ----------
+        mace : torch.nn.Module
+            A module you have loaded and trust, e.g. of a foundation model. Checkpoints of MACE
+            are pickles, which asesc does not open.
+        **keywords
+            Of the family, without ``backbone``.
+        """
+        model = cls(backbone={"architecture": describe_mace(mace)}, **keywords)
+        model.backbone.copy_mace(mace)
+        return model
 
     @property
     def elements(self) -> tuple[int, ...]:
