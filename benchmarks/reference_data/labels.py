@@ -75,12 +75,12 @@ def label(atoms: Atoms, settings: Settings, *, charge: int = 0, field: float = 0
     gpaw.KohnShamConvergenceError
         If the density does not converge.
     """
-    frame, magnetic = atoms.copy(), is_odd(atoms, charge)
-    frame.pbc = (True, True, not settings.open_axis)
+    frame = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, info=dict(atoms.info))
+    frame.pbc, magnetic = (True, True, not settings.open_axis), is_odd(atoms, charge)
     frame.set_initial_magnetic_moments([1 / len(frame)] * len(frame) if magnetic else None)
     calc = calculator(settings, settings.kpts(frame), charge=charge, field=field, magnetic=magnetic)
     frame.calc = calc
-    energy, forces = (frame.get_potential_energy(force_consistent=True), frame.get_forces())
+    energy = frame.get_potential_energy(force_consistent=True)
     frame.info |= {
         "REF_energy": energy,
         "charge": charge,
@@ -90,6 +90,7 @@ def label(atoms: Atoms, settings: Settings, *, charge: int = 0, field: float = 0
     }
     frame.info |= slab_levels(calc) if settings.open_axis else periodic_levels(calc, atoms, charge)
     charges, dipoles = hirshfeld_multipoles(calc, charge)
+    forces = frame.get_forces()
     frame.calc = None
     frame.set_initial_magnetic_moments(None)
     frame.arrays |= {"REF_forces": forces, "REF_charges": charges, "REF_dipoles": dipoles}
