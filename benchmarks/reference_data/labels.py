@@ -80,9 +80,8 @@ def label(atoms: Atoms, settings: Settings, *, charge: int = 0, field: float = 0
     frame.set_initial_magnetic_moments([1 / len(frame)] * len(frame) if magnetic else None)
     calc = calculator(settings, settings.kpts(frame), charge=charge, field=field, magnetic=magnetic)
     frame.calc = calc
-    energy = frame.get_potential_energy(force_consistent=True)
     frame.info |= {
-        "REF_energy": energy,
+        "REF_energy": frame.get_potential_energy(force_consistent=True),
         "charge": charge,
         "electric_field": np.array([0.0, 0.0, field]),
         "settings": settings.name,
