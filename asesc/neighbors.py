@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import torch
@@ -50,7 +51,7 @@ def find_edges(system: System, cutoff: float) -> Edges:
     first = np.concatenate([[0], np.cumsum(system.counts.cpu().numpy())])
     calculator = NeighborList(cutoff=float(cutoff), full_list=True)
     sources, targets, shifts = [], [], []
-    for b, (start, stop) in enumerate(zip(first[:-1], first[1:], strict=True)):
+    for b, (start, stop) in enumerate(pairwise(first)):
         i, j, shift = calculator.compute(
             points=positions[start:stop],
             box=_listing_cell(cells[b], system.pbc),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from difflib import get_close_matches
 from typing import ClassVar
 
 import torch
@@ -13,7 +12,7 @@ from asesc.electrostatics.direct import DirectCoulomb
 from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel
 from asesc.electrostatics.operator import CoulombOperator
 from asesc.electrostatics.reciprocal import ReciprocalCoulomb
-from asesc.errors import InputError
+from asesc.errors import InputError, did_you_mean
 from asesc.system import System
 
 #: Default neglected fraction of the spectrum; relative force errors follow at about ten times it.
@@ -121,9 +120,10 @@ def boundary_for(name: str, pbc: tuple[bool, bool, bool]) -> Boundary:
             "directions with enough vacuum, or pbc=False for a finite piece"
         )
     if name not in BOUNDARIES:
-        close = get_close_matches(name, BOUNDARIES, n=1)
-        hint = f"did you mean {close[0]!r}?" if close else f"choose one of {sorted(BOUNDARIES)}"
-        raise InputError(f"unknown boundary {name!r}; {hint}")
+        raise InputError(
+            f"unknown boundary {name!r}.{did_you_mean(name, BOUNDARIES)} "
+            f"There are {', '.join(sorted(BOUNDARIES))}"
+        )
     boundary = BOUNDARIES[name]
     # An alternative engine (e.g. 'open-reciprocal') answers for the pbc of the class it refines.
     if not any(parent.accepts(pbc) for parent in boundary.__mro__ if parent in BOUNDARIES.values()):

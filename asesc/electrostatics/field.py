@@ -37,8 +37,9 @@ def require_open_field(system: System) -> None:
             continue
         along = (field * cell[:, axis]).sum(-1).abs()
         if bool((along > 1e-12 * (1 + cell[:, axis].norm(dim=-1))).any()):
+            vector = field[along.argmax()].tolist()
             raise InputError(
-                f"electric_field={field[along.argmax()].tolist()} V/Å has a component along the "
+                f"electric_field={vector} V/Å has a component along the "
                 f"periodic cell vector {axis}, where −E·r is not defined. Use a field along an open "
                 "direction, or a neutral cell and a family with an itinerant polarisation "
                 "(SplitCharges, SplitChargeEquilibration)"

@@ -114,6 +114,8 @@ class Model(nn.Module, ABC):
         Highest multipole of the density.
     width : float or mapping of int to float, Å
         Gaussian width, common or per element.
+    own : mapping, optional
+        Further JSON-able keywords of the subclass, to be stored in ``hyperparameters``.
     """
 
     family: ClassVar[str]
@@ -135,7 +137,7 @@ class Model(nn.Module, ABC):
         atomic_energies: Mapping[int | str, float] | None = None,
         lmax: int = 1,
         width: float | Mapping[int | str, float] = 1.0,
-        **own: Any,
+        own: Mapping[str, Any] | None = None,
     ) -> None:
         super().__init__()
         energies, widths = atomic_energies or {}, width
@@ -148,7 +150,7 @@ class Model(nn.Module, ABC):
                 if isinstance(widths, Mapping)
                 else float(widths)
             ),
-            **own,
+            **(own or {}),
         }
         self.lmax = lmax
         self.backbone = Backbone(**backbone)

@@ -33,7 +33,7 @@ class FixedCharges(Model, family="FixedCharges"):
 
     def __init__(self, *, formal_charges: Mapping[int | str, float], **common: Any) -> None:
         common.setdefault("lmax", 0)
-        super().__init__(formal_charges=json_table(formal_charges), **common)
+        super().__init__(own={"formal_charges": json_table(formal_charges)}, **common)
         self.register_buffer("_charges", self._per_element(formal_charges, default=None))
 
     def solve(self, problem: Problem) -> State:

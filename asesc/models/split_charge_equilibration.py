@@ -104,7 +104,7 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
         self, *, formal_charges: Mapping[int | str, float] | None = None, **common: Any
     ) -> None:
         table = formal_charges or {}
-        super().__init__(formal_charges=json_table(table), **common)
+        super().__init__(own={"formal_charges": json_table(table)}, **common)
         n_scalars, n_vectors = self.backbone.n_scalars, self.backbone.n_vectors
         self.register_buffer("_formal", self._per_element(table, default=0.0))
         raw = [0.0, inverse_positive(_HARDNESS), inverse_positive(1.0)]
@@ -185,12 +185,9 @@ def _equilibrate(problem: Problem, response: Response) -> tuple[Tensor, Solution
 
 def _jacobian(problem: Problem, response: Response) -> Tensor:
     """1 + S K as blocks, (B, n·M, n·M)."""
-    system, layout = problem.system, problem.system.layout
-    n_structures, n = layout.shape
     hardness = coefficients_of(response.hardness, None, problem.basis.lmax)
-    stiffness = problem.coulomb.dense() + torch.diag_embed(
-        layout.pad(hardness).reshape(n_structures, -1)
-    )
+    diagonal = problem.system.layout.pad(hardness).flatten(1)
+    stiffness = problem.coulomb.dense() + torch.diag_embed(diagonal)
     identity = torch.eye(stiffness.shape[-1], dtype=stiffness.dtype, device=stiffness.device)
     return identity + _susceptibility(problem, response) @ stiffness
 

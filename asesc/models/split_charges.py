@@ -49,7 +49,7 @@ class SplitCharges(Model, family="SplitCharges"):
         self, *, formal_charges: Mapping[int | str, float] | None = None, **common: Any
     ) -> None:
         table = formal_charges or {}
-        super().__init__(formal_charges=json_table(table), **common)
+        super().__init__(own={"formal_charges": json_table(table)}, **common)
         n_scalars, n_vectors = self.backbone.n_scalars, self.backbone.n_vectors
         self.register_buffer("_formal", self._per_element(table, default=0.0))
         self.weight_head = AtomScalars(n_scalars, bias=[inverse_positive(1.0)])

@@ -25,7 +25,7 @@ def solve_dense(matrix: Tensor, rhs: Tensor) -> tuple[Tensor, Solution]:
     if bool((info != 0).any()):
         block = int(torch.nonzero(info)[0])
         raise IllPosedError(
-            f"the response matrix of structure {block} is singular (zero pivot {int(info[block])}); "
+            f"the matrix of structure {block} is singular (zero pivot {int(info[block])}); "
             "two atoms may coincide. Check the geometry"
         )
     residual = (_product(matrix.detach(), x.detach()) - rhs.detach()).abs().max()
