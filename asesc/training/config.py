@@ -42,6 +42,9 @@ class DataConfig:
         Structures per step; batches hold one boundary.
     limit : int, optional
         Use only the first frames, for trials.
+    field_frames : float, V/Å
+        Also train on a copy of every frame in a random field up to this size, with the forces that
+        follow from its Born charges (see :func:`~asesc.training.data.expand_in_field`).
     """
 
     train: str
@@ -49,6 +52,7 @@ class DataConfig:
     prefix: str = "REF_"
     batch_size: int = 4
     limit: int | None = None
+    field_frames: float = 0.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,6 +107,8 @@ class TrainingConfig:
         ``float32`` or ``float64`` for the backbone; electrostatics are always float64.
     start_from : str, optional
         Name or folder of a model whose weights are the start (same hyperparameters).
+    devices : int, optional
+        Processes, one per GPU; by default all GPUs of the machine, or one process on the CPU.
     """
 
     name: str
@@ -116,6 +122,7 @@ class TrainingConfig:
     dtype: str = "float32"
     seed: int = 0
     start_from: str | None = None
+    devices: int | None = None
 
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float64"):
@@ -127,8 +134,13 @@ class TrainingConfig:
                 raise InputError(
                     f"unknown label {label!r} in targets.{did_you_mean(label, LABELS)}"
                 )
-            if not target > 0:
-                raise InputError(f"target error of {label!r} is {target}; it must be positive")
+            if not (isinstance(target, float | int) and target > 0):
+                raise InputError(f"target error of {label!r} is {target!r}, not a positive number")
+        if "born_charges" in self.targets and "forces" not in self.targets:
+            raise InputError(
+                "born_charges are trained as the change of forces in a field; name a target for "
+                "forces too"
+            )
 
 
 def read_config(path: str | Path) -> TrainingConfig:
@@ -142,15 +154,25 @@ def read_config(path: str | Path) -> TrainingConfig:
     path = Path(path)
     if not path.is_file():
         raise InputError(f"no configuration file {str(path)!r}")
-    raw = yaml.safe_load(path.read_text())
+    try:
+        raw = yaml.safe_load(path.read_text())
+    except yaml.YAMLError as error:
+        raise InputError(f"{path.name} is not valid YAML: {error}") from error
     config = _build(TrainingConfig, raw, where=path.name)
     base = path.resolve().parent
+    data = replace(
+        config.data,
+        train=_located(config.data.train, base),
+        valid=_located(config.data.valid, base),
+    )
+    return replace(config, data=data, output=_located(config.output, base))
 
-    def located(text: str) -> str:
-        return str(base / os.path.expandvars(text))
 
-    data = replace(config.data, train=located(config.data.train), valid=located(config.data.valid))
-    return replace(config, data=data, output=located(config.output))
+def _located(text: str, base: Path) -> str:
+    expanded = os.path.expandvars(text)
+    if "$" in expanded:
+        raise InputError(f"path {text!r} names an environment variable that is not set")
+    return str(base / expanded)
 
 
 _SECTIONS: dict[str, type] = {"data": DataConfig, "optimiser": OptimiserConfig}
@@ -176,12 +198,28 @@ def _build(cls: type, raw: Any, *, where: str) -> Any:
 def _value(key: str, value: Any, spec: Any, where: str) -> Any:
     if key in _SECTIONS:
         return _build(_SECTIONS[key], value, where=f"{where}: {key}")
-    if spec.type in ("float", "int") and isinstance(value, str):
-        # YAML reads 1e-6 as a string; a user means the number.
-        try:
-            return float(value)
-        except ValueError:
-            raise InputError(f"{where}: {key} is {value!r}, not a number") from None
-    if spec.type == "int" and not (isinstance(value, int) and value > 0):
-        raise InputError(f"{where}: {key} is {value!r}, it must be a positive integer")
+    if spec.type.startswith("Mapping"):
+        if not isinstance(value, Mapping):
+            raise InputError(f"{where}: {key} is {value!r}, not a mapping of keys to values")
+        return {k: _number(v) if key == "targets" else v for k, v in value.items()}
+    if spec.type == "float":
+        number = _number(value)
+        if not (isinstance(number, float) and number >= 0):
+            raise InputError(f"{where}: {key} is {value!r}, not a number of at least 0")
+        return number
+    if value is None and spec.default is None:
+        return None
+    least = 0 if key == "seed" else 1
+    if spec.type.startswith("int") and not (type(value) is int and value >= least):
+        raise InputError(f"{where}: {key} is {value!r}, not an integer of at least {least}")
+    if spec.type.startswith("str") and not isinstance(value, str):
+        raise InputError(f"{where}: {key} is {value!r}, not a text")
     return value
+
+
+def _number(value: Any) -> Any:
+    """A float where the value is one; YAML reads 1e-6 as a text."""
+    try:
+        return value if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError):
+        return value

@@ -42,28 +42,47 @@ class LabelError:
     predicted: np.ndarray
 
 
+class Comparison:
+    """Predictions beside the labels of the batches that were added."""
+
+    def __init__(self) -> None:
+        self._pairs: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
+
+    def add(self, model: Model, batch: Batch) -> None:
+        """Evaluate a batch, in its field, and keep every label it has, without graph."""
+        with torch.enable_grad():
+            for label, reference, predicted in _compared(model, batch):
+                keep = batch.per_row(label) > 0
+                pair = reference[keep].flatten(), predicted.detach()[keep].flatten()
+                self._pairs.setdefault(label, []).append((_array(pair[0]), _array(pair[1])))
+
+    def errors(self) -> dict[str, LabelError]:
+        """Errors of every label seen, in the order of :data:`LABELS`."""
+        errors = {}
+        for label in LABELS:
+            if label in self._pairs:
+                reference, predicted = map(np.concatenate, zip(*self._pairs[label], strict=True))
+                errors[label] = _compare(label, reference, predicted)
+        return errors
+
+
 def evaluate_frames(
     model: Model, frames: Sequence[Frame], *, batch_size: int = 4
 ) -> dict[str, LabelError]:
-    """Errors of every label that the frames have, without training graph.
+    """Errors of every label that the frames have, on the model's device.
 
     Born charges and polarisabilities are evaluated in full; frames in a field are evaluated in
     their field.
     """
-    collected: dict[str, list[tuple[np.ndarray, np.ndarray]]] = {}
-    model.eval()
+    device = next(model.parameters()).device
+    comparison = Comparison()
     for indices in BoundaryBatches(frames, batch_size=batch_size, shuffle=False):
-        batch = collate([frames[i] for i in indices])
-        for label, reference, predicted in _compared(model, batch):
-            keep = batch.per_row(label) > 0
-            pair = (reference[keep].flatten(), predicted.detach()[keep].flatten())
-            collected.setdefault(label, []).append((pair[0].numpy(), pair[1].numpy()))
-    errors = {}
-    for label in LABELS:
-        if label in collected:
-            reference, predicted = map(np.concatenate, zip(*collected[label], strict=True))
-            errors[label] = _compare(label, reference, predicted)
-    return errors
+        comparison.add(model, collate([frames[i] for i in indices]).to(device))
+    return comparison.errors()
+
+
+def _array(tensor: Tensor) -> np.ndarray:
+    return tensor.cpu().numpy()
 
 
 def _compared(model: Model, batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 
 import torch
@@ -42,28 +42,31 @@ def evaluate(model: Model, system: System, labels: set[str]) -> Differentiable:
     return Differentiable(model(leaf), system, positions, strain, field)
 
 
-def residuals(model: Model, batch: Batch, probe: Tensor | None = None) -> dict[str, Tensor]:
-    """Prediction minus label for every label of the batch, graph attached.
+def residuals(
+    model: Model, batch: Batch, targets: Collection[str], *, probe: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Prediction minus label for every label of the batch among ``targets``, graph attached.
 
     Parameters
     ----------
+    targets : collection of str
     probe : Tensor, (B, 3), V/Å, optional
         Direction in which Born charges are seen. One backward pass of E − ε·μ gives
         −(F + Zᵀε): forces and, for random ε of zero mean, Born charges at the price of forces.
-        The squared error has the expectation |ΔF|² + ⟨ε²⟩|ΔZ|²/3. Without it Born charges are
-        not looked at.
+        With ⟨ε_a²⟩ = s² the mean square over components has the expectation ⟨ΔF²⟩ + 3s²⟨ΔZ²⟩.
+        Without it Born charges are not looked at.
 
     Returns
     -------
     dict of str to Tensor
         Energies per atom; dipoles of periodic cells as the nearest branch modulo e·h.
     """
-    labels = set(batch.labels)
+    labels = set(batch.labels) & set(targets)
     if probe is not None:
         # The dipole's strain derivative has no label; leave stress to the batches without probe.
         labels.discard("stress")
     run = evaluate(model, batch.system, labels)
-    out = _values(run, batch)
+    out = _values(run, batch, labels)
     if labels & {"forces", "stress"}:
         out |= _gradients(run, batch, labels, probe)
     if "polarizability" in labels:
@@ -72,17 +75,17 @@ def residuals(model: Model, batch: Batch, probe: Tensor | None = None) -> dict[s
     return out
 
 
-def _values(run: Differentiable, batch: Batch) -> dict[str, Tensor]:
-    prediction, system, labels = run.prediction, batch.system, batch.labels
+def _values(run: Differentiable, batch: Batch, labels: set[str]) -> dict[str, Tensor]:
+    prediction, system, known = run.prediction, batch.system, batch.labels
     out = {}
     if "energy" in labels:
-        out["energy"] = (prediction.energy - labels["energy"]) / system.counts
+        out["energy"] = (prediction.energy - known["energy"]) / system.counts
     if "dipole" in labels:
-        out["dipole"] = nearest_branch(prediction.dipole - labels["dipole"], system)
+        out["dipole"] = nearest_branch(prediction.dipole - known["dipole"], system)
     if "charges" in labels:
-        out["charges"] = prediction.density.charges - labels["charges"]
+        out["charges"] = prediction.density.charges - known["charges"]
     if "dipoles" in labels:
-        out["dipoles"] = prediction.density.dipoles - labels["dipoles"]
+        out["dipoles"] = prediction.density.dipoles - known["dipoles"]
     return out
 
 

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
-from collections.abc import Mapping, Sequence
+import os
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from inspect import signature
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,6 @@ from lightning.pytorch.callbacks import (
     RichProgressBar,
 )
 from lightning.pytorch.loggers import CSVLogger
-from torch import Tensor
 from torch.utils.data import DataLoader
 
 from asesc.errors import InputError, did_you_mean
@@ -26,110 +28,36 @@ from asesc.neighbors import find_edges
 from asesc.pretrained import Measure, ModelCard, load_model, save_model
 from asesc.training.config import LABELS, TrainingConfig
 from asesc.training.data import (
-    Batch,
+    BatchDataset,
     BoundaryBatches,
     Frame,
-    FrameDataset,
+    add_field_frames,
     check_labels,
     collate,
     fit_atomic_energies,
     read_frames,
 )
 from asesc.training.evaluate import LabelError, evaluate_frames
-from asesc.training.loss import residuals, total_loss
+from asesc.training.module import Training
 
-_LOG = logging.getLogger("asesc")
-
-
-class Training(lightning.LightningModule):
-    """One model, its loss and its optimiser.
-
-    Parameters
-    ----------
-    model : Model
-    config : TrainingConfig
-    valid : sequence of Frame
-        Evaluated in full every ``config.optimiser.validate_every`` epochs.
-    """
-
-    def __init__(self, model: Model, config: TrainingConfig, valid: Sequence[Frame]) -> None:
-        super().__init__()
-        self.model = model
-        self._config = config
-        self._valid = list(valid)
-        self._probes = np.random.default_rng((config.seed, 1))
-
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
-        """Lightning's hook; a batch knows how to move itself."""
-        return batch.to(device)
-
-    def training_step(self, batch: Batch, index: int) -> Tensor:
-        """Loss of one batch, Σ_label ⟨(error/target)²⟩."""
-        differences = residuals(self.model, batch, self._probe(batch, index))
-        losses = total_loss(differences, batch, self._config.targets)
-        for label, loss in losses.items():
-            self.log(f"loss_{label}", loss.detach(), on_epoch=True, on_step=False, batch_size=1)
-        total = sum(losses.values())
-        self.log("loss", total.detach(), prog_bar=True, on_epoch=True, batch_size=1)
-        return total
-
-    def _probe(self, batch: Batch, index: int) -> Tensor | None:
-        """Random field that makes forces show the Born charges, on every other batch."""
-        targets = self._config.targets
-        if "born_charges" not in targets or "born_charges" not in batch.labels or index % 2:
-            return None
-        # With ⟨ε²⟩/3 = (target F / target Z)² both errors count in units of their targets.
-        scale = targets["forces"] / targets["born_charges"]
-        random = self._probes.normal(scale=scale, size=(batch.system.n_structures, 3))
-        return torch.as_tensor(random, device=batch.system.positions.device)
-
-    def validation_step(self, batch: Batch, index: int) -> None:
-        """Nothing per batch: the whole set is evaluated at the end of the epoch."""
-
-    def on_validation_epoch_end(self) -> None:
-        """Log the root mean square error of every label and their sum in targets."""
-        with torch.inference_mode(False), torch.enable_grad():
-            errors = evaluate_frames(
-                self.model, self._valid, batch_size=self._config.data.batch_size
-            )
-        for label, error in errors.items():
-            self.log(f"valid_{label}", error.rmse)
-        targets = self._config.targets
-        score = sum((errors[label].rmse / targets[label]) ** 2 for label in targets & errors.keys())
-        self.log("valid_score", score, prog_bar=True)
-
-    def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW; linear warm-up and cosine decay over the whole run, step by step."""
-        settings = self._config.optimiser
-        parameters = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {
-                "params": [p for p in parameters if p.ndim > 1],
-                "weight_decay": settings.weight_decay,
-            },
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
-        ]
-        optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, amsgrad=True)
-        steps = int(self.trainer.estimated_stepping_batches)
-        rise = max(1, int(settings.warmup * steps))
-
-        def factor(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
-
-        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
-        }
+_LAST = "last"
+_CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
+#: What Lightning and torch say about each other, which no user can act on.
+_EXPECTED_WARNINGS = (
+    r".isinstance\(treespec, LeafSpec\). is deprecated",
+    "`torch.jit.* is deprecated",
+    ".*does not have many workers",
+    "Checkpoint directory .* exists and is not empty",
+    "The number of training batches .* is smaller than the logging interval",
+)
 
 
 def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True) -> ModelCard:
     """Train a model and write it, with its card and validation errors, to ``config.output``.
 
-    An interrupted run continues from its last checkpoint when called again with the same
-    configuration. The log is ``metrics.csv``.
+    An interrupted run continues after its last complete epoch when called again with the same
+    configuration, and ends with the same weights as if it had not been interrupted. Every start
+    writes its own ``log/version_N/metrics.csv``. Deterministic for a seed on one machine.
 
     Parameters
     ----------
@@ -146,59 +74,106 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
     Raises
     ------
     InputError
-        For data without the labels asked for, or an unknown family.
+        For data without the labels asked for, an unknown family or keyword of it, or a checkpoint
+        of another model in the output folder.
     """
-    lightning.seed_everything(config.seed, verbose=False)
-    train_frames = _frames(config, config.data.train)
-    valid_frames = _frames(config, config.data.valid)
-    check_labels(train_frames, list(config.targets), "training data")
-    model = build_model(config, train_frames)
+    train_frames, valid_frames = _frames(config)
     output = Path(config.output)
-    training = Training(model, config, valid_frames)
-    trainer = _trainer(config, output, progress)
-    checkpoint = output / "last.ckpt"
-    trainer.fit(
-        training,
-        train_dataloaders=_loader(train_frames, config, shuffle=True),
-        val_dataloaders=_loader(valid_frames[:1], config, shuffle=False),
-        ckpt_path=str(checkpoint) if resume and checkpoint.is_file() else None,
-        weights_only=True if resume and checkpoint.is_file() else None,
-    )
+    checkpoint = output / f"{_LAST}.ckpt"
+    resumed = str(checkpoint) if resume and checkpoint.is_file() else None
+    with _undisturbed(config.seed):
+        training = Training(build_model(config, train_frames), config)
+        trainer = _trainer(config, output, progress)
+        trainer.fit(
+            training,
+            train_dataloaders=_loader(train_frames, config, shuffle=True),
+            val_dataloaders=_loader(valid_frames, config, shuffle=False),
+            ckpt_path=resumed,
+            weights_only=None if resumed is None else True,
+        )
+    # The weights in a checkpoint are the average; a run that was complete before has only those.
+    averaged = torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
+    training.load_state_dict(averaged)
+    model = training.model.cpu().eval()
     errors = evaluate_frames(model, valid_frames, batch_size=config.data.batch_size)
-    return save_model(model, output / config.name, model_card(config, train_frames, errors))
+    card = model_card(config, train_frames, errors)
+    return save_model(model, output / config.name, card) if trainer.is_global_zero else card
 
 
-def _frames(config: TrainingConfig, path: str) -> list[Frame]:
-    return read_frames(path, prefix=config.data.prefix, limit=config.data.limit)
+def _frames(config: TrainingConfig) -> tuple[list[Frame], list[Frame]]:
+    """Training frames, those in made-up fields included, and validation frames."""
+    data = config.data
+    train, valid = (
+        read_frames(path, prefix=data.prefix, limit=data.limit) for path in (data.train, data.valid)
+    )
+    check_labels(train, list(config.targets), "training data")
+    if data.field_frames > 0:
+        train = add_field_frames(train, data.field_frames, seed=config.seed)
+    return train, valid
 
 
 def _loader(frames: Sequence[Frame], config: TrainingConfig, *, shuffle: bool) -> DataLoader:
     sampler = BoundaryBatches(
         frames, batch_size=config.data.batch_size, shuffle=shuffle, seed=config.seed
     )
-    return DataLoader(FrameDataset(frames), batch_sampler=sampler, collate_fn=collate)
+    # As ``sampler``, not ``batch_sampler``: that is where Lightning looks for set_epoch.
+    return DataLoader(BatchDataset(frames), sampler=sampler, batch_size=None)
+
+
+@contextmanager
+def _undisturbed(seed: int) -> Iterator[None]:
+    """Seed torch and make it deterministic, hush Lightning, and undo all of it at the end."""
+    talkative = logging.getLogger("lightning.pytorch.utilities.rank_zero")
+    level, workspace = talkative.level, os.environ.get(_CUBLAS)
+    was_deterministic = torch.are_deterministic_algorithms_enabled()
+    warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    with torch.random.fork_rng(), warnings.catch_warnings():
+        for message in _EXPECTED_WARNINGS:
+            warnings.filterwarnings("ignore", message)
+        torch.manual_seed(seed)
+        talkative.setLevel(logging.WARNING)
+        try:
+            yield
+        finally:
+            talkative.setLevel(level)
+            torch.use_deterministic_algorithms(was_deterministic, warn_only=warned_only)
+            if workspace is None:
+                os.environ.pop(_CUBLAS, None)
+            else:
+                os.environ[_CUBLAS] = workspace
 
 
 def _trainer(config: TrainingConfig, output: Path, progress: bool) -> lightning.Trainer:
     settings = config.optimiser
+    devices = config.devices or max(1, torch.cuda.device_count())
     callbacks: list[Any] = [
-        EMAWeightAveraging(decay=settings.ema_decay),
-        ModelCheckpoint(dirpath=output, save_last=True, save_top_k=0, every_n_epochs=1),
+        EMAWeightAveraging(decay=settings.ema_decay, use_buffers=False),
+        ModelCheckpoint(
+            dirpath=output,
+            filename=_LAST,
+            enable_version_counter=False,
+            save_on_train_epoch_end=True,
+        ),
     ]
     if progress:
         callbacks.append(RichProgressBar())
     return lightning.Trainer(
         max_epochs=settings.epochs,
+        devices=devices,
+        # Some weights of the last layer reach no label; one process does not mind.
+        strategy="auto" if devices == 1 else "ddp_find_unused_parameters_true",
         gradient_clip_val=settings.clip,
         check_val_every_n_epoch=settings.validate_every,
         callbacks=callbacks,
-        logger=CSVLogger(output, name="", version=""),
+        logger=CSVLogger(output, name="log"),
         log_every_n_steps=10,
         num_sanity_val_steps=0,
         enable_progress_bar=progress,
         enable_model_summary=False,
         deterministic="warn",
         use_distributed_sampler=False,
+        # Forces are gradients, also of validation frames.
+        inference_mode=False,
     )
 
 
@@ -209,6 +184,10 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
             f"unknown family {config.family!r}.{did_you_mean(config.family, FAMILIES)}"
         )
     keywords = dict(config.model)
+    known = _keywords(FAMILIES[config.family])
+    for key in keywords:
+        if key not in known:
+            raise InputError(f"{config.family} does not know {key!r}.{did_you_mean(key, known)}")
     energies = keywords.setdefault("atomic_energies", fit_atomic_energies(frames))
     backbone = dict(keywords.get("backbone", {}))
     backbone.setdefault("elements", sorted(int(z) for z in energies))
@@ -216,15 +195,27 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
     backbone.setdefault("energy_scale", _force_scale(frames))
     backbone.setdefault("n_neighbors", _mean_neighbours(frames, backbone["cutoff"]))
     keywords["backbone"] = backbone
-    model = FAMILIES[config.family](**keywords).set_dtype(getattr(torch, config.dtype))
+    try:
+        model = FAMILIES[config.family](**keywords).set_dtype(getattr(torch, config.dtype))
+    except TypeError as error:
+        raise InputError(
+            f"{config.family} does not accept the keys under model: {error}"
+        ) from error
     if config.start_from is not None:
         model.load_weights(load_model(config.start_from).weights())
     return model
 
 
+def _keywords(family: type[Model]) -> set[str]:
+    """Keywords of a family's constructor and of those it passes the rest to."""
+    constructors = (kind.__init__ for kind in family.__mro__ if issubclass(kind, Model))
+    parameters = (p for init in constructors for p in signature(init).parameters.values())
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+
+
 def _force_scale(frames: Sequence[Frame]) -> float:
     forces = [frame.labels["forces"].ravel() for frame in frames if "forces" in frame.labels]
-    return float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) if forces else 1.0
+    return float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) or 1.0 if forces else 1.0
 
 
 def _mean_neighbours(frames: Sequence[Frame], cutoff: float) -> float:

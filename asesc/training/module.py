@@ -1,0 +1,123 @@
+"""One model, its loss and its optimiser, as Lightning wants them."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import lightning
+import numpy as np
+import torch
+from torch import Tensor
+
+from asesc.errors import InputError
+from asesc.models import Model
+from asesc.training.config import TrainingConfig
+from asesc.training.data import Batch
+from asesc.training.evaluate import Comparison
+from asesc.training.loss import residuals, total_loss
+
+
+class Training(lightning.LightningModule):
+    """Everything that happens in a training step and in a validation.
+
+    Parameters
+    ----------
+    model : Model
+    config : TrainingConfig
+    """
+
+    def __init__(self, model: Model, config: TrainingConfig) -> None:
+        super().__init__()
+        self.model = model
+        self._config = config
+        self._comparison = Comparison()
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, index: int) -> Batch:
+        """Lightning's hook; a batch knows how to move itself."""
+        return batch.to(device)
+
+    def training_step(self, batch: Batch, index: int) -> Tensor:
+        """Loss of one batch, Σ_label ⟨(error/target)²⟩."""
+        targets = self._config.targets
+        differences = residuals(self.model, batch, targets, probe=self._probe(batch))
+        losses = total_loss(differences, batch, targets)
+        for label, loss in losses.items():
+            self.log(f"loss_{label}", loss.detach(), on_epoch=True, on_step=False, batch_size=1)
+        # A batch may lack every label; its loss is then zero and moves nothing.
+        total = sum(losses.values(), start=0.0 * next(self.model.parameters()).sum())
+        self.log("loss", total.detach(), prog_bar=True, on_epoch=True, batch_size=1)
+        return total
+
+    def _probe(self, batch: Batch) -> Tensor | None:
+        """Random field that makes forces show the Born charges, in every other step.
+
+        It is drawn from seed, step and process alone, so that a resumed run sees the same fields.
+        """
+        targets, step = self._config.targets, self.global_step
+        if "born_charges" not in targets or "born_charges" not in batch.labels or step % 2:
+            return None
+        # 3s² = 2 (target F/target Z)²: in every other step, Born charges count in their target.
+        scale = math.sqrt(2 / 3) * targets["forces"] / targets["born_charges"]
+        random = np.random.default_rng((self._config.seed, 1, step, self.global_rank))
+        probe = random.normal(scale=scale, size=(batch.system.n_structures, 3))
+        return torch.as_tensor(probe, device=batch.system.positions.device)
+
+    def on_validation_epoch_start(self) -> None:
+        """Forget the last validation."""
+        self._comparison = Comparison()
+
+    def validation_step(self, batch: Batch, index: int) -> None:
+        """Compare all labels; Lightning has put the averaged weights in place by now."""
+        self._comparison.add(self.model, batch)
+
+    def on_validation_epoch_end(self) -> None:
+        """Log the root mean square error of every label and their sum in targets."""
+        errors = self._comparison.errors()
+        for label, error in errors.items():
+            self.log(f"valid_{label}", error.rmse)
+        targets = self._config.targets
+        score = sum((errors[label].rmse / targets[label]) ** 2 for label in targets & errors.keys())
+        self.log("valid_score", score, prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Note which model the checkpoint belongs to."""
+        checkpoint["family"] = self.model.family
+        checkpoint["hyperparameters"] = self.model.hyperparameters
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Refuse the checkpoint of another model."""
+        ours = {"family": self.model.family, "hyperparameters": self.model.hyperparameters}
+        differing = [name for name, value in ours.items() if checkpoint.get(name) != value]
+        if differing:
+            raise InputError(
+                f"the checkpoint in {self._config.output!r} belongs to another model: its "
+                f"{' and '.join(differing)} differ from this configuration and its data. Choose "
+                "another output folder, or start anew with --fresh"
+            )
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        """AdamW; linear warm-up and cosine decay over the whole run, step by step."""
+        settings = self._config.optimiser
+        parameters = [p for p in self.model.parameters() if p.requires_grad]
+        groups = [
+            {
+                "params": [p for p in parameters if p.ndim > 1],
+                "weight_decay": settings.weight_decay,
+            },
+            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+        ]
+        optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, amsgrad=True)
+        steps = int(self.trainer.estimated_stepping_batches)
+        rise = max(1, int(settings.warmup * steps))
+
+        def factor(step: int) -> float:
+            if step < rise:
+                return (step + 1) / rise
+            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+
+        schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
+        return {
+            "optimizer": optimiser,
+            "lr_scheduler": {"scheduler": schedule, "interval": "step"},
+        }

@@ -1,0 +1,236 @@
+"""Training runs: they learn, are reproducible, resumable, and ship the averaged weights."""
+
+import json
+import logging
+import os
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from builders import random_model
+from safetensors.torch import load_file
+from teaching import ALL_LABELS, write_run
+
+from asesc import load_model
+from asesc.errors import InputError
+from asesc.pretrained import save_model
+from asesc.training import evaluate_frames, read_config, read_frames, train
+from asesc.training.module import Training
+from asesc.training.trainer import build_model
+
+
+def shipped(config):
+    return load_file(os.path.join(config.output, "student", "weights.safetensors"))
+
+
+def run(path, **options):
+    """Train quietly; the card and the weights on disk."""
+    config = read_config(path)
+    card = train(config, progress=False, **options)
+    return card, shipped(config)
+
+
+def initial_errors(path):
+    """Of the untrained student."""
+    config = read_config(path)
+    with torch.random.fork_rng():
+        torch.manual_seed(config.seed)
+        student = build_model(config, read_frames(config.data.train))
+    return evaluate_frames(student, read_frames(config.data.valid))
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_a_student_learns_its_teacher(tmp_path, dtype):
+    path = write_run(
+        tmp_path,
+        dtype=dtype,
+        data={"batch_size": 4},
+        optimiser={"epochs": 40, "validate_every": 40, "learning_rate": 0.02},
+    )
+    before = initial_errors(path)
+    card, weights = run(path)
+    for label in ("energy", "forces"):
+        assert card.errors[label].value < before[label].rmse / 5
+    assert {w.dtype for w in weights.values()} == {getattr(torch, dtype)}
+
+
+def test_all_labels_together_in_a_crystal(tmp_path):
+    labels = ALL_LABELS - {"dipole"}
+    path = write_run(
+        tmp_path,
+        labels=labels,
+        periodic=True,
+        n_frames=4,
+        data={"field_frames": 0.1},
+        optimiser={"epochs": 6, "validate_every": 6, "learning_rate": 0.02},
+    )
+    before = initial_errors(path)
+    card, _ = run(path)
+    assert labels | {"polarizability_relative"} == card.errors.keys()
+    ratios = [card.errors[label].value / before[label].rmse for label in labels]
+    assert np.mean(ratios) < 0.9
+    assert 0 < card.field_range <= 0.1
+
+
+class Interrupt(Exception):
+    pass
+
+
+@pytest.mark.parametrize("validate_every", [1, 3])
+def test_a_resumed_run_ends_where_the_uninterrupted_one_does(
+    tmp_path, monkeypatch, validate_every
+):
+    labels = ("energy", "forces", "stress", "born_charges")
+    settings = {"epochs": 4, "validate_every": validate_every, "ema_decay": 0.9}
+    path = write_run(tmp_path, labels=labels, periodic=True, optimiser=settings)
+    card, whole = run(path)
+
+    def stop(self):
+        if self.current_epoch == 2:
+            raise Interrupt
+
+    with monkeypatch.context() as patched, pytest.raises(Interrupt):
+        patched.setattr(Training, "on_train_epoch_start", stop)
+        run(path, resume=False)
+    again, resumed = run(path)
+    for name, tensor in whole.items():
+        torch.testing.assert_close(resumed[name], tensor, rtol=0, atol=0)
+    assert again == card
+    finished, weights = run(path)  # nothing left to do
+    assert finished.sha256 == card.sha256
+
+
+def test_the_seed_decides(tmp_path):
+    path = write_run(tmp_path, n_frames=4, optimiser={"epochs": 2})
+    first, _ = run(path, resume=False)
+    second, _ = run(path, resume=False)
+    assert first.sha256 == second.sha256
+    path.write_text(path.read_text().replace("seed: 3", "seed: 4"))
+    assert run(path, resume=False)[0].sha256 != first.sha256
+
+
+def test_averaged_weights_are_validated_and_shipped(tmp_path, monkeypatch):
+    path = write_run(tmp_path, n_frames=4, optimiser={"epochs": 3, "validate_every": 1})
+    average, validated = None, []
+
+    def follow(self, outputs, batch, index):
+        """Recompute the average beside Lightning's own; it starts at the first step's weights."""
+        nonlocal average
+        now = {n: w.clone() for n, w in self.model.weights().items()}
+        average = now if average is None else {n: 0.9 * average[n] + 0.1 * now[n] for n in now}
+
+    def seen(self):
+        validated.append({n: w.clone() for n, w in self.model.weights().items()})
+
+    monkeypatch.setattr(Training, "on_train_batch_end", follow)
+    validation_step = Training.validation_step
+    monkeypatch.setattr(
+        Training, "validation_step", lambda self, b, i: (seen(self), validation_step(self, b, i))[1]
+    )
+    _, weights = run(path)
+    for name, tensor in average.items():
+        torch.testing.assert_close(weights[name], tensor, rtol=1e-12, atol=1e-14)
+        torch.testing.assert_close(validated[-1][name], tensor, rtol=1e-12, atol=1e-14)
+
+
+def test_validation_is_logged_per_label(tmp_path):
+    path = write_run(tmp_path, n_frames=4, optimiser={"epochs": 2, "validate_every": 1})
+    card, _ = run(path)
+    table = np.genfromtxt(tmp_path / "out/log/version_0/metrics.csv", delimiter=",", names=True)
+    logged = table["valid_forces"][np.isfinite(table["valid_forces"])]
+    assert len(logged) == 2
+    assert logged[-1] == pytest.approx(card.errors["forces"].value, rel=1e-6)
+    run(path, resume=False)
+    assert (tmp_path / "out/log/version_1/metrics.csv").is_file()
+
+
+def test_the_process_is_left_as_it_was(tmp_path, capfd):
+    path = write_run(tmp_path, n_frames=2, optimiser={"epochs": 1})
+    environment, state = dict(os.environ), torch.random.get_rng_state()
+    level = logging.getLogger("lightning.pytorch.utilities.rank_zero").level
+    run(path)
+    assert os.environ == environment
+    assert torch.equal(torch.random.get_rng_state(), state)
+    assert not torch.are_deterministic_algorithms_enabled()
+    assert logging.getLogger("lightning.pytorch.utilities.rank_zero").level == level
+    out, err = capfd.readouterr()
+    assert out + err == ""
+
+
+def test_the_checkpoint_carries_no_code(tmp_path):
+    path = write_run(tmp_path, n_frames=2, optimiser={"epochs": 1})
+    run(path)
+    torch.load(tmp_path / "out/last.ckpt", weights_only=True)
+
+
+def test_the_checkpoint_of_another_model_is_refused(tmp_path):
+    path = write_run(tmp_path, n_frames=2, optimiser={"epochs": 1})
+    run(path)
+    text = path.read_text()
+    assert "cutoff: 3.6" in text
+    path.write_text(text.replace("cutoff: 3.6", "cutoff: 3.5"))
+    with pytest.raises(InputError, match="belongs to another model.*--fresh"):
+        run(path)
+    run(path, resume=False)
+
+
+def test_the_card_states_what_was_seen(tmp_path):
+    texts = {"level_of_theory": "random numbers", "licence": "MIT"}
+    path = write_run(tmp_path, n_frames=4, card=texts, optimiser={"epochs": 1})
+    card, _ = run(path)
+    assert (card.charge_range, card.field_range, card.boundaries) == ((0, 0), 0, ("open",))
+    assert (card.level_of_theory, card.licence, card.limits) == (
+        "random numbers",
+        "MIT",
+        "not stated",
+    )
+    assert card.elements == ("H", "O", "Si")
+    written = json.loads((tmp_path / "out/student/card.json").read_text())
+    assert written["sha256"] == card.sha256
+    model = load_model(tmp_path / "out" / "student")
+    errors = evaluate_frames(model, read_frames(tmp_path / "valid.xyz"))
+    assert errors["forces"].rmse == pytest.approx(card.errors["forces"].value, rel=1e-9)
+
+
+def test_training_can_start_from_a_model(tmp_path):
+    teacher = random_model("SplitChargeEquilibration")
+    path = write_run(tmp_path, n_frames=4, optimiser={"epochs": 1, "learning_rate": 1e-12})
+    first, _ = run(path)
+    save_model(teacher, tmp_path / "teacher", first)
+    hyperparameters = dict(teacher.hyperparameters)
+    path = write_run(
+        tmp_path,
+        n_frames=4,
+        model=hyperparameters,
+        start_from=str(tmp_path / "teacher"),
+        optimiser={"epochs": 1, "learning_rate": 1e-12},
+    )
+    card, _ = run(path, resume=False)
+    assert card.errors["forces"].value < 1e-6
+
+
+def test_statistics_of_the_data_fill_the_model(tmp_path):
+    config = read_config(write_run(tmp_path, "QEq", n_frames=4, model={"backbone": {"cutoff": 3}}))
+    frames = read_frames(config.data.train)
+    model = build_model(config, frames)
+    backbone = model.hyperparameters["backbone"]
+    assert backbone["elements"] == [1, 8]
+    assert backbone["n_neighbors"] == pytest.approx(2.0)  # in a water molecule
+    forces = np.concatenate([f.labels["forces"] for f in frames])
+    assert backbone["energy_scale"] == pytest.approx(np.sqrt((forces**2).mean()))
+    assert model.dtype == torch.float64
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"family": "Qeq"}, "unknown family 'Qeq'. Did you mean 'QEq'"),
+        ({"model": {"lmaks": 1}}, "QEq does not know 'lmaks'. Did you mean 'lmax'"),
+        ({"model": {"backbone": {"cutof": 3}}}, "unexpected keyword argument 'cutof'"),
+    ],
+)
+def test_models_that_do_not_exist_are_refused(tmp_path, change, message):
+    config = read_config(write_run(tmp_path, "QEq", n_frames=2))
+    with pytest.raises(InputError, match=message):
+        build_model(replace(config, **change), read_frames(config.data.train))
