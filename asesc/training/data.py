@@ -192,6 +192,7 @@ class BoundaryBatches(Sampler[list[int]]):
         return -(-total // self._process()[1])
 
     def __iter__(self) -> Iterator[list[int]]:
+        # A generator: a resumed run makes the iterator before it sets the epoch.
         random = np.random.default_rng((self._seed, self._epoch))
         batches = []
         for group in self._groups.values():
@@ -201,7 +202,8 @@ class BoundaryBatches(Sampler[list[int]]):
         if self._shuffle:
             random.shuffle(batches)
         rank, processes = self._process()
-        return (batches[(rank + n * processes) % len(batches)] for n in range(len(self)))
+        for n in range(len(self)):
+            yield batches[(rank + n * processes) % len(batches)]
 
     def _process(self) -> tuple[int, int]:
         """Rank of this process and number of processes that share the batches."""
