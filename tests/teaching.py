@@ -1,4 +1,4 @@
-"""Training data made by a random model, so that a student of the same family could reach zero error."""
+"""Training data made by a random model: a student of the same family can reach zero error."""
 
 from collections.abc import Collection, Sequence
 from pathlib import Path

@@ -106,7 +106,7 @@ class TrainingConfig:
     dtype : str
         ``float32`` or ``float64`` for the backbone; electrostatics are always float64.
     start_from : str, optional
-        Name or folder of a model whose weights are the start (same hyperparameters).
+        Name or folder of a model to go on with, instead of ``model``.
     devices : int, optional
         Processes, one per GPU; by default all GPUs of the machine, or one process on the CPU.
     """

@@ -178,11 +178,14 @@ def _trainer(config: TrainingConfig, output: Path, progress: bool) -> lightning.
 
 
 def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
-    """The family of the configuration with statistics of the data filled in."""
+    """The family of the configuration with statistics of the data filled in, or the model to
+    start from as it is."""
     if config.family not in FAMILIES:
         raise InputError(
             f"unknown family {config.family!r}.{did_you_mean(config.family, FAMILIES)}"
         )
+    if config.start_from is not None:
+        return _start(config, config.start_from)
     keywords = dict(config.model)
     known = _keywords(FAMILIES[config.family])
     for key in keywords:
@@ -201,16 +204,25 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
         raise InputError(
             f"{config.family} does not accept the keys under model: {error}"
         ) from error
-    if config.start_from is not None:
-        model.load_weights(load_model(config.start_from).weights())
+    return model
+
+
+def _start(config: TrainingConfig, name: str) -> Model:
+    """A trained model to go on with; its constants must stay what its weights were trained for."""
+    model = load_model(name, dtype=config.dtype).train()
+    if model.family != config.family or config.model:
+        raise InputError(
+            f"start_from={name!r} is of the family {model.family} and keeps its own keywords; "
+            f"write family: {model.family} and leave out model"
+        )
     return model
 
 
 def _keywords(family: type[Model]) -> set[str]:
-    """Keywords of a family's constructor and of those it passes the rest to."""
+    """Keywords that a user may give: of a family's constructor and of those it passes on to."""
     constructors = (kind.__init__ for kind in family.__mro__ if issubclass(kind, Model))
     parameters = (p for init in constructors for p in signature(init).parameters.values())
-    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY}
+    return {p.name for p in parameters if p.kind is p.KEYWORD_ONLY} - {"own"}
 
 
 def _force_scale(frames: Sequence[Frame]) -> float:

@@ -1,0 +1,171 @@
+"""The loss: in units of targets, robust, and seeing Born charges through forces."""
+
+import numpy as np
+import pytest
+import torch
+from builders import random_model
+from teaching import frame_of, labelled, water
+
+from asesc.models import FAMILIES
+from asesc.response import born_effective_charges, energy_and_forces
+from asesc.training.data import collate
+from asesc.training.loss import LINEAR_BEYOND, nearest_branch, residuals, total_loss
+from asesc.training.trainer import _keywords
+
+SQE = "SplitChargeEquilibration"
+RESPONDING = ("QEq", SQE)
+
+
+def batch_of(labels, *, periodic=False, n=2, family=SQE, **options):
+    """Labels of a model for water; the same family has zero error on them."""
+    teacher = random_model(family)
+    return collate(
+        [
+            frame_of(labelled(teacher, water(i, periodic=periodic), labels, **options))
+            for i in range(n)
+        ]
+    )
+
+
+def test_the_teacher_is_right_about_its_own_labels():
+    labels = ("energy", "forces", "stress", "dipole", "polarizability", "charges", "dipoles")
+    batch = batch_of(labels, periodic=True, field=(0.0, 0.02, 0.01))
+    differences = residuals(random_model(SQE), batch, labels)
+    assert differences.keys() == set(labels)
+    for label, difference in differences.items():
+        assert float(difference.detach().abs().max()) < 1e-6, label
+
+
+def test_only_targets_are_evaluated():
+    batch = batch_of(("energy", "forces", "dipole"))
+    assert residuals(random_model(SQE), batch, ("energy",)).keys() == {"energy"}
+
+
+@pytest.mark.parametrize("family", RESPONDING)
+def test_one_backward_pass_sees_forces_and_born_charges(family):
+    """∂(E − ε·μ)/∂R = −(F + Zᵀε), with F and Z computed one by one."""
+    model, labels = random_model(family), ("forces", "born_charges")
+    batch = batch_of(labels, family=family)
+    batch.labels["forces"].zero_()
+    batch.labels["born_charges"].zero_()
+    probe = torch.tensor([[0.3, -0.2, 0.5], [0.1, 0.4, -0.6]], dtype=torch.float64)
+    seen = residuals(model, batch, labels, probe=probe)["forces"]
+    forces = energy_and_forces(model, batch.system).forces
+    born = born_effective_charges(model, batch.system).tensor
+    expected = forces + torch.einsum("na,nab->nb", probe[batch.system.batch], born)
+    torch.testing.assert_close(seen, expected, rtol=1e-7, atol=1e-8)
+
+
+def test_frames_without_born_charges_are_not_probed():
+    with_born = frame_of(labelled(random_model(SQE), water(0), ("forces", "born_charges")))
+    without = frame_of(labelled(random_model(SQE), water(1), ("forces",)))
+    batch = collate([with_born, without])
+    probe = torch.ones(2, 3, dtype=torch.float64)
+    seen = residuals(random_model(SQE), batch, ("forces", "born_charges"), probe=probe)["forces"]
+    assert float(seen.detach().abs().max()) < 1e-6
+
+
+def test_the_expectation_over_probes():
+    """⟨|ΔF + ΔZᵀε|²⟩ per component = ⟨ΔF²⟩ + 3s²⟨ΔZ²⟩ for normal ε of width s."""
+    random = np.random.default_rng(0)
+    force, born, s = random.normal(size=(5, 3)), random.normal(size=(5, 3, 3)), 0.7
+    probes = random.normal(scale=s, size=(200_000, 3))
+    squares = np.mean((force + np.einsum("pa,kab->pkb", probes, born)) ** 2)
+    expected = np.mean(force**2) + 3 * s**2 * np.mean(born**2)
+    assert squares == pytest.approx(expected, rel=1e-2)
+
+
+def test_the_loss_is_in_units_of_the_targets():
+    batch = batch_of(("energy", "forces"))
+    targets = {"energy": 0.01, "forces": 0.2}
+    one_target = {
+        "energy": torch.full((2,), 0.01, dtype=torch.float64),
+        "forces": torch.full((6, 3), -0.2, dtype=torch.float64),
+        "dipole": torch.ones(2, 3, dtype=torch.float64),
+    }
+    losses = total_loss(one_target, batch, targets)
+    assert losses.keys() == targets.keys()
+    for loss in losses.values():
+        assert float(loss) == pytest.approx(1.0, rel=3e-3)
+
+
+def test_wild_errors_count_linearly():
+    batch = batch_of(("energy",))
+
+    def loss(error):
+        difference = {"energy": torch.full((2,), float(error), dtype=torch.float64)}
+        return float(total_loss(difference, batch, {"energy": 1.0})["energy"])
+
+    assert loss(1e-3) == pytest.approx(1e-6, rel=1e-6)
+    assert loss(1e5) == pytest.approx(2 * LINEAR_BEYOND * 1e5, rel=1e-3)
+
+
+def test_weights_choose_the_frames():
+    batch = batch_of(("energy", "forces"))
+    batch.weights["forces"][:] = torch.tensor([0.0, 2.0])
+    difference = torch.zeros(6, 3, dtype=torch.float64)
+    difference[:3] = 1e3
+    difference[3:] = 1e-3
+    losses = total_loss({"forces": difference}, batch, {"forces": 1.0})
+    assert float(losses["forces"]) == pytest.approx(1e-6, rel=1e-6)
+    batch.weights["forces"][:] = 0
+    assert float(total_loss({"forces": difference}, batch, {"forces": 1.0})["forces"]) == 0
+
+
+def test_the_polarisation_quantum_is_no_error():
+    batch = batch_of(("energy",), periodic=True)
+    cell = batch.system.cell
+    small = torch.tensor([[0.1, -0.2, 0.05]] * 2, dtype=torch.float64)
+    steps = torch.tensor([[1.0, -2.0, 3.0], [0.0, 0.0, -1.0]], dtype=torch.float64)
+    shifted = small + torch.einsum("ba,bac->bc", steps, cell)
+    torch.testing.assert_close(nearest_branch(shifted, batch.system), small)
+    isolated = batch_of(("energy",)).system
+    assert nearest_branch(shifted, isolated) is shifted
+
+
+TRAINABLE = {
+    "energy": FAMILIES,
+    "forces": FAMILIES,
+    "stress": FAMILIES,
+    "dipole": [f for f in FAMILIES if f != "FixedCharges"],
+    "born_charges": [f for f in FAMILIES if f != "FixedCharges"],
+    "charges": [f for f in FAMILIES if f != "FixedCharges"],
+    "dipoles": [f for f in FAMILIES if f != "FixedCharges"],
+    "polarizability": RESPONDING,
+}
+
+
+@pytest.mark.parametrize(
+    ("label", "family"), [(label, family) for label in TRAINABLE for family in TRAINABLE[label]]
+)
+def test_a_step_along_the_gradient_lowers_the_loss(label, family):
+    """Every label of every family that has it moves the weights in the right direction."""
+    labels = {label, "forces"} if label == "born_charges" else {label}
+    teacher, targets = random_model(family), dict.fromkeys(labels, 1.0)
+    frames = [labelled(teacher, water(i, periodic=label == "stress"), labels) for i in range(2)]
+    batch = collate([frame_of(atoms) for atoms in frames])
+    probe = None
+    if label == "born_charges":
+        probe = torch.tensor([[3.0, -2.0, 5.0]] * 2, dtype=torch.float64)
+    student = random_model(family, seed=1)
+    start = {name: weight.clone() for name, weight in student.weights().items()}
+
+    def loss() -> torch.Tensor:
+        differences = residuals(student, batch, labels, probe=probe)
+        return sum(total_loss(differences, batch, targets).values())
+
+    before = loss()
+    weights = list(student.parameters())
+    gradient = torch.autograd.grad(before, weights, allow_unused=True, materialize_grads=True)
+    step = 1e-3 * before.detach() / sum((g**2).sum() for g in gradient)
+    with torch.no_grad():
+        for weight, slope in zip(weights, gradient, strict=True):
+            weight -= step * slope
+    after = loss().detach()
+    student.load_weights(start)
+    assert float(after / before.detach()) == pytest.approx(1 - 1e-3, abs=2e-4)
+
+
+def test_keywords_of_a_family_are_known():
+    assert {"backbone", "lmax", "formal_charges"} <= _keywords(FAMILIES[SQE])
+    assert "formal_charges" not in _keywords(FAMILIES["QEq"])
