@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from asesc.calculators.evaluation import Evaluation, evaluate
+from asesc.calculators.evaluation import Evaluation, evaluate, with_gradients
 from asesc.calculators.fresh import FreshCalculator
 from asesc.calculators.inputs import Given, parse_field, read_field
 from asesc.calculators.sanity import check_geometry
@@ -142,6 +142,7 @@ class CoulombCalculator(FreshCalculator):
             boundary=boundary,
         )
 
+    @with_gradients
     def evaluate(self, atoms: Atoms, properties: Collection[str] = ("energy",)) -> Evaluation:
         """Compute without reading or changing what is cached; see :class:`Evaluation`."""
         check_geometry(atoms)

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -12,11 +12,12 @@ from torch import Tensor
 
 from asesc.errors import IllPosedError, PropertyUnavailableError, SCFError
 from asesc.models import Model, Prediction
-from asesc.response import energy_and_forces, molecular_dipole, polarisation
+from asesc.response import ForceResult, energy_and_forces, molecular_dipole, polarisation
 from asesc.response.forces import require_stress
 from asesc.solvers import Solution
 from asesc.system import System
 
+_T = TypeVar("_T")
 _FULL_TO_VOIGT = ([0, 1, 2, 1, 0, 0], [0, 1, 2, 2, 2, 1])
 
 
@@ -40,6 +41,11 @@ class Evaluation:
     results: dict[str, Any]
     extras: dict[str, Any]
     scf: Solution
+
+
+def with_gradients(function: Callable[..., _T]) -> Callable[..., _T]:
+    """Let a function make tensors and differentiate, whatever its caller switched off."""
+    return torch.inference_mode(False)(torch.enable_grad()(function))
 
 
 def evaluate(
@@ -71,9 +77,7 @@ def evaluate(
     """
     _refuse(system, properties)
     has_stress = sum(system.pbc) >= 2 and _spans_volume(system)
-    # The caller may have switched gradients off for his own code; forces need them.
-    with torch.inference_mode(False), torch.enable_grad():
-        outcome = energy_and_forces(model, system, stress=has_stress, boundary=boundary)
+    outcome = energy_and_forces(model, system, stress=has_stress, boundary=boundary)
     prediction = outcome.prediction
     if not prediction.solution.converged:
         raise SCFError(
@@ -81,15 +85,7 @@ def evaluate(
             "the geometry, the charge and the field; calc.scf is not set",
             history=prediction.solution.history,
         )
-    energy = float(prediction.energy.detach())
-    results = {
-        "energy": energy,
-        "free_energy": energy,
-        "forces": _array(outcome.forces),
-        "charges": _array(prediction.density.charges),
-    }
-    if outcome.stress is not None:
-        results["stress"] = _array(outcome.stress[0])[_FULL_TO_VOIGT]
+    results = _results(outcome)
     extras = _extras(prediction)
     if not all(system.pbc):
         results["dipole"] = _open_dipole(prediction, system, origin)
@@ -136,6 +132,19 @@ def _open_dipole(prediction: Prediction, system: System, origin: np.ndarray) -> 
     normal = np.cross(first, second)
     normal /= np.linalg.norm(normal)
     return normal * (normal @ dipole)
+
+
+def _results(outcome: ForceResult) -> dict[str, Any]:
+    energy = float(outcome.prediction.energy.detach())
+    results = {
+        "energy": energy,
+        "free_energy": energy,
+        "forces": _array(outcome.forces),
+        "charges": _array(outcome.prediction.density.charges),
+    }
+    if outcome.stress is not None:
+        results["stress"] = _array(outcome.stress[0])[_FULL_TO_VOIGT]
+    return results
 
 
 def _extras(prediction: Prediction) -> dict[str, Any]:

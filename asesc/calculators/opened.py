@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
 from asesc.errors import InputError, ModelFormatError, SetupError, did_you_mean
 from asesc.models import FAMILIES, Model
@@ -85,6 +86,8 @@ class OpenedModel:
         )
 
 
+# Weights made in inference mode could never be differentiated through.
+@torch.inference_mode(False)
 def open_model(
     source: str | os.PathLike[str] | Model, *, dtype: str = "float64", device: str = "auto"
 ) -> OpenedModel:
@@ -151,7 +154,18 @@ def _device(name: str) -> torch.device:
 def _adapted(model: Model, dtype: torch.dtype, device: torch.device) -> Model:
     if model.dtype == dtype and next(model.parameters()).device == device:
         return model
-    return copy.deepcopy(model).set_dtype(dtype).to(device)
+    # Not a deep copy: e3nn's compiled parts would travel through torch's deprecated jit archives.
+    return _made(type(model), model.hyperparameters, model.weights()).set_dtype(dtype).to(device)
+
+
+def _made(
+    family: type[Model], hyperparameters: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> Model:
+    """A new model with these weights in float64, leaving the random state as it was."""
+    with torch.random.fork_rng(devices=[]):
+        model = family(**hyperparameters)
+    model.load_weights(weights)
+    return model.requires_grad_(False).eval()
 
 
 def _tensors(model: Model) -> bytes:
@@ -181,7 +195,5 @@ def _rebuild(
             f"the pickled calculator uses the family {family!r}, which is not known here. Import "
             f"the module that defines it first; known are {', '.join(FAMILIES)}"
         )
-    with torch.random.fork_rng(devices=[]):
-        model = FAMILIES[family](**hyperparameters)
-    model.load_weights(load(tensors))
-    return open_model(model.eval(), dtype=dtype, device=device)
+    model = _made(FAMILIES[family], hyperparameters, load(tensors))
+    return open_model(model, dtype=dtype, device=device)

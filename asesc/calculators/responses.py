@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
-import torch
 from torch import Tensor
 
 from asesc.errors import IllPosedError
@@ -32,9 +31,7 @@ def respond(
     IllPosedError
         The result is not finite.
     """
-    # The caller may have switched gradients off for his own code; derivatives need them.
-    with torch.inference_mode(False), torch.enable_grad():
-        tensor, beside = _compute(name, model, system, boundary)
+    tensor, beside = _compute(name, model, system, boundary)
     array = tensor.detach().cpu().double().numpy().copy()
     if not np.isfinite(array).all():
         raise IllPosedError(

@@ -43,6 +43,12 @@ def check_geometry(atoms: Atoms) -> None:
                 f"pbc is True along {name} but that cell vector is zero; set it "
                 "(atoms.center(vacuum=…)) or set pbc to False there"
             )
+    periodic = atoms.cell.array[atoms.pbc]
+    if len(periodic) and np.linalg.matrix_rank(periodic) < len(periodic):
+        raise InputError(
+            f"the periodic cell vectors {periodic.tolist()} lie in one "
+            f"{'plane' if len(periodic) == 3 else 'line'}; they must span a cell"
+        )
 
 
 def check_contacts(system: System) -> None:

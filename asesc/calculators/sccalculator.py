@@ -14,7 +14,7 @@ import torch
 from ase import Atoms
 
 from asesc import __version__
-from asesc.calculators.evaluation import Evaluation, evaluate
+from asesc.calculators.evaluation import Evaluation, evaluate, with_gradients
 from asesc.calculators.fresh import FreshCalculator
 from asesc.calculators.inputs import (
     Given,
@@ -160,42 +160,29 @@ class SCCalculator(FreshCalculator):
         if "electric_field" in checked:
             checked["electric_field"] = parse_field(checked["electric_field"])
         _refuse_unknown_boundary(checked.get("boundary", "auto"))
-        if checked.keys() & {"model", "device", "dtype"}:
-            opened = self._open(checked)
-            self.reset()
-            self._opened, checked["model"] = opened, opened.name
+        opened = self._open(checked)
         for name in ("spin", "fermi_level", "scf"):
             if checked.get(name) is not None:
-                self._refuse_reserved(name, checked[name])
+                raise _reserved(name, checked[name], opened)
+        if opened is not self._opened:
+            self.reset()
+            self._opened, checked["model"] = opened, opened.name
         return checked
 
     def _open(self, checked: dict[str, Any]) -> OpenedModel:
+        """The model that the parameters ask for; the present one if they do not touch it."""
+        if self._opened is not None and not checked.keys() & {"model", "device", "dtype"}:
+            return self._opened
         options = {**self.parameters, **checked}
-        known = {} if self._opened is None else {"model": self._opened.source}
-        source = {**known, **checked}["model"]
+        source = checked["model"] if "model" in checked else self._opened.source
         return open_model(source, dtype=options["dtype"], device=options["device"])
-
-    def _refuse_reserved(self, name: str, value: Any) -> None:
-        model = self._opened.name
-        if name == "spin":
-            raise spin_refused(f"spin={value!r}", model)
-        if name == "fermi_level":
-            raise InputError(
-                f"fermi_level={value!r}, but model {model!r} of the family "
-                f"{self._opened.model.family} works at fixed total charge: the level follows from "
-                "the charge (calc.extras['chemical_potential'] where the family defines it). "
-                "Pass charge=… instead"
-            )
-        raise InputError(
-            f"scf={value!r}, but the family {self._opened.model.family} of model {model!r} is "
-            "solved directly and has no iterations to set; leave scf=None"
-        )
 
     @property
     def model(self) -> Model:
         """The model that is evaluated; shared with copies and clones."""
         return self._opened.model
 
+    @with_gradients
     def evaluate(self, atoms: Atoms, properties: Collection[str] = ("energy",)) -> Evaluation:
         """Compute without reading or changing what is cached; see :class:`Evaluation`.
 
@@ -228,7 +215,7 @@ class SCCalculator(FreshCalculator):
     def _inputs(self, atoms: Atoms) -> _Inputs:
         refuse_spin(atoms.info, self._opened.name)
         return _Inputs(
-            charge=read_charge(atoms.info, self.parameters["charge"]),
+            charge=read_charge(atoms.info, parse_charge(self.parameters["charge"])),
             field=read_field(atoms.info, parse_field(self.parameters["electric_field"])),
             boundary=self.parameters["boundary"],
             weights=self._opened.version,
@@ -305,6 +292,7 @@ class SCCalculator(FreshCalculator):
         """∂²E/∂R∂R, (3N, 3N), eV/Å²; costs 3N backward passes."""
         return self._response("hessian", atoms)
 
+    @with_gradients
     def _response(
         self, name: str, atoms: Atoms | None, allow_calculation: bool = True
     ) -> np.ndarray | None:
@@ -345,3 +333,20 @@ def _refuse_unknown_boundary(name: str) -> None:
             f"boundary={name!r} is not known.{did_you_mean(str(name), known)} Choose one of "
             f"{', '.join(known)}"
         )
+
+
+def _reserved(name: str, value: Any, opened: OpenedModel) -> InputError:
+    """The error for a parameter that no present family takes."""
+    family = opened.model.family
+    if name == "spin":
+        return spin_refused(f"spin={value!r}", opened.name)
+    if name == "fermi_level":
+        return InputError(
+            f"fermi_level={value!r}, but model {opened.name!r} of the family {family} works at "
+            "fixed total charge: the level follows from the charge "
+            "(calc.extras['chemical_potential'] where the family defines it). Pass charge=… instead"
+        )
+    return InputError(
+        f"scf={value!r}, but the family {family} of model {opened.name!r} is solved directly and "
+        "has no iterations to set; leave scf=None"
+    )

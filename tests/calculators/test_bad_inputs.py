@@ -1,0 +1,335 @@
+"""Mistakes that people make, and the message that each deserves."""
+
+import logging
+import re
+
+import numpy as np
+import pytest
+import torch
+from ase import Atoms
+from ase.build import molecule
+from ase.calculators import calculator as ase_errors
+from builders import random_model
+
+from asesc import SCCalculator
+from asesc.calculators import evaluation
+from asesc.errors import (
+    IllPosedError,
+    InputError,
+    ModelFormatError,
+    ModelNotFoundError,
+    ModelScopeError,
+    PropertyUnavailableError,
+    SCFError,
+    SetupError,
+)
+from asesc.models import Prediction
+from asesc.solvers import Solution
+
+
+def make(family="SplitChargeEquilibration", **options) -> SCCalculator:
+    return SCCalculator(random_model(family), **options)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "message"),
+    [
+        ({"chrage": 1}, TypeError, r"no parameter 'chrage'\. Did you mean 'charge'\?"),
+        ({"charge": "+1"}, InputError, r"charge must be one finite number.*got '\+1'"),
+        ({"charge": float("nan")}, InputError, "one finite number"),
+        ({"charge": [1]}, InputError, "one finite number"),
+        ({"charge": None}, InputError, "one finite number"),
+        ({"spin": 2}, InputError, r"spin=2, but model .* has no spin input: the number would be"),
+        ({"fermi_level": -4.4}, InputError, r"fermi_level=-4\.4.* fixed total charge.*charge=…"),
+        ({"scf": {"tol": 1}}, InputError, "solved directly and has no iterations to set"),
+        ({"electric_field": 0.1}, InputError, r"3 numbers in V/Å; got shape \(\)"),
+        ({"electric_field": [[0, 0, 0.1]]}, InputError, r"got shape \(1, 3\)\. Give one vector"),
+        ({"electric_field": (0, 0, 5e8)}, InputError, r"looks like V/m \(= 0\.05 V/Å\)"),
+        ({"electric_field": (0, 0, 51.4)}, InputError, "check the units .1 atomic unit = 51.4"),
+        ({"electric_field": (0, 0, np.inf)}, InputError, "3 finite numbers in V/Å"),
+        ({"boundary": "perodic"}, InputError, r"'perodic' is not known\. Did you mean 'periodic'"),
+        ({"dtype": "float46"}, InputError, "dtype='float46'; choose 'float64'"),
+        ({"device": "gpu"}, SetupError, "device='gpu' is not a device"),
+        ({"device": "cuda:99"}, SetupError, "device='cuda:99' but torch .* sees . GPUs; use"),
+    ],
+)
+def test_parameters(options, error, message):
+    with pytest.raises(error, match=message):
+        make(**options)
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"charge": 1, "total_charge": 0}, "'charge'=1 and 'total_charge'=0, .* keep one"),
+        (
+            {"electric_field": (0, 0, 0.1), "external_field": (0, 0, -0.1)},
+            "signs are opposite .* keep one",
+        ),
+        ({"charge": 0.5}, r"charge=0\.5 \(from atoms\.info\['charge'\]\) is not an integer"),
+        ({"charge": True}, "one finite number"),
+        ({"spin": 2}, r"atoms\.info\['spin'\]=2, but model .* no spin input"),
+        ({"multiplicity": 1}, r"atoms\.info\['multiplicity'\]=1"),
+        ({"electric_field": "up"}, r"atoms\.info\['electric_field'\] must be 3 finite numbers"),
+        ({"external_field": (0, 0, 9)}, "where matter ionises"),
+    ],
+)
+def test_info(info, message, water):
+    water.info.update(info)
+    with pytest.raises(InputError, match=message):
+        make().get_potential_energy(water)
+
+
+def test_synonyms_that_agree_are_fine(water):
+    water.info.update(charge=1, total_charge=1.0)
+    calculator = make()
+    calculator.get_potential_energy(water)
+    assert calculator.extras["charge"] == 1
+
+
+@pytest.mark.parametrize(
+    ("key", "meant"),
+    [
+        ("Charge", "charge"),
+        ("total charge", "total_charge"),
+        ("chrage", "charge"),
+        ("electric-field", "electric_field"),
+        ("efield", "electric_field"),
+        ("net_charge", "charge"),
+    ],
+)
+def test_near_misses_in_info_are_told_once(key, meant, water):
+    calculator = make()
+    water.info[key] = 1
+    with pytest.warns(UserWarning, match=re.escape(f"atoms.info[{key!r}] looks like {meant!r}")):
+        calculator.get_potential_energy(water)
+    water.rattle(0.01)
+    calculator.get_potential_energy(water)
+
+
+def test_other_keys_of_info_are_left_alone(water):
+    water.info.update(name="a", config_type="b", energy=1.0, REF_dipole=(0, 0, 1), field_id=3)
+    water.info[7] = "not even a text"
+    make().get_potential_energy(water)
+
+
+def test_a_charge_that_overrides_another_is_logged(water, caplog):
+    water.info["charge"] = -1
+    with caplog.at_level(logging.INFO, logger="asesc"):
+        make(charge=1).get_potential_energy(water)
+    assert "charge -1 from atoms.info['charge'] overrides the calculator's +1" in caplog.text
+
+
+def test_fractional_charge_when_it_is_meant(water):
+    calculator = make("QEq", charge=0.5, allow_fractional_charge=True)
+    calculator.get_potential_energy(water)
+    assert calculator.results["charges"].sum() == pytest.approx(0.5)
+
+
+def test_initial_charges_are_not_the_total_charge(water):
+    water.set_initial_charges([1, 0, 0])
+    with pytest.warns(
+        UserWarning, match=r"sum to \+1 but the total charge is taken as 0.*charge=1"
+    ):
+        make().get_potential_energy(water)
+    water.info["charge"] = 0
+    make().get_potential_energy(water)
+
+
+def test_charge_that_fixed_charges_cannot_have(water):
+    with pytest.raises(InputError, match="fixed charges of structure 0 add up to 0 e"):
+        make("FixedCharges", charge=1).get_potential_energy(water)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"charge": 4}, r"charge \+4 e \(from calculator\) is outside the trained range -1 … \+1"),
+        ({"electric_field": (0, 0, 0.3)}, r"field of 0\.3 V/Å .* trained range 0 … 0\.2 V/Å"),
+    ],
+)
+def test_scope_of_the_card(options, message, registry, water):
+    with pytest.raises(ModelScopeError, match=message + r".*allow_extrapolation=True"):
+        SCCalculator("tiny", **options).get_potential_energy(water)
+    SCCalculator("tiny", **options, allow_extrapolation=True).get_potential_energy(water)
+
+
+def test_boundary_outside_the_card(registry, sheet):
+    calculator = SCCalculator("tiny")
+    with pytest.raises(ModelScopeError, match=r"'slab' is outside the scope .* open, periodic"):
+        calculator.get_potential_energy(sheet)
+    calculator.set(allow_extrapolation=True)
+    calculator.get_potential_energy(sheet)
+
+
+def test_another_engine_for_a_boundary_is_within_its_scope(registry, water):
+    direct = SCCalculator("tiny").get_potential_energy(water)
+    other = SCCalculator("tiny", boundary="open-reciprocal").get_potential_energy(water)
+    assert other == pytest.approx(direct, abs=1e-6)
+
+
+def test_unknown_element(registry):
+    (registry / "broken").mkdir()
+    (registry / "broken" / "card.json").write_text("{}")
+    with pytest.raises(
+        ModelScopeError, match=r"Xe is not in model 'tiny', which knows H O Si. .* none installed"
+    ):
+        SCCalculator("tiny", allow_extrapolation=True).get_potential_energy(Atoms("Xe"))
+    with pytest.raises(ModelScopeError, match="Models that have it: tiny"):
+        other = SCCalculator(random_model("FixedCharges"))
+        other.model.backbone.elements, known = (1, 8), other.model.backbone.elements
+        try:
+            other.get_potential_energy(Atoms("Si"))
+        finally:
+            other.model.backbone.elements = known
+
+
+def test_field_along_a_periodic_direction(silica):
+    with pytest.raises(
+        InputError, match=r"along the periodic cell vector .* itinerant polarisation"
+    ):
+        make("QEq", electric_field=(0, 0, 0.1)).get_potential_energy(silica)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"cell": [0, 5, 5], "pbc": True}, "pbc is True along a but that cell vector is zero"),
+        ({"cell": [[5, 0, 0], [0, 5, 0], [5, 5, 0]], "pbc": True}, "lie in one plane"),
+        ({"cell": [5, 5, 5], "pbc": (True, False, False)}, "wires are not available"),
+        ({"cell": [np.nan, 5, 5], "pbc": True}, "cell has NaN"),
+    ],
+)
+def test_cells(change, message, water):
+    water.set_cell(change["cell"])
+    water.pbc = change["pbc"]
+    with pytest.raises(InputError, match=message):
+        make().get_potential_energy(water)
+
+
+def test_boundary_against_pbc(water):
+    with pytest.raises(InputError, match=r"boundary='periodic' contradicts atoms.pbc"):
+        make(boundary="periodic").get_potential_energy(water)
+
+
+def test_positions(water):
+    with pytest.raises(InputError, match="has no atoms"):
+        make().get_potential_energy(Atoms())
+    water.positions[1, 2] = np.nan
+    with pytest.raises(InputError, match="1 atoms are NaN or infinite, first atom 1"):
+        make().get_potential_energy(water)
+
+
+def test_overlapping_atoms(water, silica):
+    water.positions[2] = water.positions[1] + (0, 0.08, 0)
+    with pytest.raises(InputError, match=r"atoms 1 and 2 are 0.08 Å apart"):
+        make().get_potential_energy(water)
+    lonely = Atoms("H", cell=[0.2, 5, 5], pbc=True)
+    with pytest.raises(InputError, match=r"atom 0 and its periodic image are 0.20 Å apart"):
+        make().get_potential_energy(lonely)
+
+
+def test_a_molecule_left_in_a_periodic_box(water):
+    water.set_cell([30, 30, 30])
+    water.pbc = True
+    with pytest.warns(UserWarning, match="volume per atom 9000 Å³"):
+        make().get_potential_energy(water)
+
+
+def test_a_slab_left_periodic(silica):
+    silica.cell[2] = (0, 0, 20)
+    with pytest.warns(UserWarning, match=r"of vacuum along c .*atoms\.pbc\[2\]=False"):
+        make().get_potential_energy(silica)
+
+
+def test_charged_cell(silica):
+    calculator = make(charge=1)
+    with pytest.warns(UserWarning, match=r"charge \+1 in a periodic cell .* uniform background"):
+        calculator.get_potential_energy(silica)
+    with pytest.raises(PropertyUnavailableError, match="charged cell depends on the origin"):
+        calculator.get_property("polarization", silica)
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("becs", "ASE's name is 'born_effective_charges'"),
+        ("dipole_moment", "ASE's name is 'dipole'"),
+        ("hessian", r"call calc\.get_hessian\(atoms\)"),
+        ("polarisability", r"call calc\.get_polarizability\(atoms\)"),
+        ("forcse", "Did you mean 'forces'"),
+        ("magmoms", "It offers energy, free_energy"),
+    ],
+)
+def test_names_of_properties(name, message, water):
+    with pytest.raises(PropertyUnavailableError, match=message):
+        make().get_property(name, water)
+
+
+def test_properties_that_a_boundary_does_not_have(water, silica, sheet):
+    calculator = make()
+    for name, atoms, message in (
+        ("stress", water, "'stress' is undefined .* no cell to strain"),
+        ("polarization", water, "three periodic directions.* ask for 'dipole'"),
+        ("dielectric_tensor", water, "ask for the polarizability"),
+        ("dipole", silica, "'dipole' is not defined for pbc=TTT.* Use 'polarization'"),
+    ):
+        with pytest.raises(ase_errors.PropertyNotImplementedError, match=message):
+            calculator.get_property(name, atoms)
+    with pytest.raises(PropertyUnavailableError, match="has no polarisation in a periodic cell"):
+        make("LocalCharges").get_property("polarization", silica)
+    sheet.cell[2] = 0
+    calculator.get_potential_energy(sheet)
+    with pytest.raises(PropertyUnavailableError, match=r"no volume\. Give the slab a height"):
+        calculator.get_property("stress", sheet)
+
+
+def test_models(registry, tmp_path):
+    with pytest.raises(ModelNotFoundError, match=r"No model 'tinny'. Did you mean 'tiny'"):
+        SCCalculator("tinny")
+    with pytest.raises(ModelFormatError, match="is a pickle by its name"):
+        SCCalculator(tmp_path / "x.model")
+    weights = registry / "tiny" / "weights.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
+    with pytest.raises(ModelFormatError, match="sha256"):
+        SCCalculator("tiny")
+    with pytest.raises(InputError, match=r"must be a name, a folder or an asesc.models.Model"):
+        SCCalculator(torch.nn.Linear(1, 1))
+
+
+def _spoilt(monkeypatch, **changes):
+    """Let every evaluation return a prediction with some fields replaced."""
+    original = evaluation.energy_and_forces
+
+    def spoil(*args, **kwargs):
+        outcome = original(*args, **kwargs)
+        fields = {**vars(outcome.prediction), **changes}
+        return type(outcome)(Prediction(**fields), outcome.forces, outcome.stress)
+
+    monkeypatch.setattr(evaluation, "energy_and_forces", spoil)
+
+
+def test_not_a_number_is_an_error(monkeypatch, water):
+    _spoilt(monkeypatch, energy=torch.tensor([torch.nan]))
+    with pytest.raises(IllPosedError, match="'energy' of these 3 atoms is not finite"):
+        make().get_forces(water)
+
+
+def test_an_unconverged_density_is_an_error(monkeypatch, water):
+    _spoilt(monkeypatch, solution=Solution("CG", False, 9, 0.1, history=(1.0, 0.1)))
+    with pytest.raises(SCFError, match="NOT converged after 9 iterations") as caught:
+        make().get_forces(water)
+    assert caught.value.history == (1.0, 0.1)
+    assert isinstance(caught.value, ase_errors.SCFError)
+
+
+def test_responses_that_are_not_numbers_are_errors(monkeypatch, water):
+    from asesc.calculators import responses
+
+    monkeypatch.setattr(responses, "hessian", lambda *a, **k: torch.full((9, 9), torch.nan))
+    with pytest.raises(IllPosedError, match="'hessian' of these 3 atoms is not finite"):
+        make().get_hessian(water)
+
+
+def test_a_sane_molecule_raises_no_doubt():
+    make().get_potential_energy(molecule("H2O"))
