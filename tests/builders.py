@@ -1,7 +1,8 @@
 """Small random models and structures shared by the tests.
 
-Heads start near zero, so that a fresh model is almost trivial; here every parameter of the heads is
-drawn again, large enough that charges, dipoles and responses differ visibly from atom to atom.
+A fresh model is almost trivial: its features are of order 1e-3 and its heads start near zero. Here
+features are scaled to order one and the heads are drawn again, so that energies, charges, dipoles
+and responses of every atom differ visibly.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ from typing import Any
 import torch
 
 from asesc.models import FAMILIES, Model
+from asesc.testing import example_system
 
 #: Elements of the test models with integer formal charges: SiO2 + H2O is neutral.
 FORMAL_CHARGES = {1: 1.0, 8: -2.0, 14: 4.0}
@@ -25,7 +27,7 @@ _BACKBONE = {
     "layers": 2,
     "edge_lmax": 2,
     "correlation": 2,
-    "n_neighbors": 10.0,
+    "n_neighbors": 1.0,
 }
 
 
@@ -41,9 +43,19 @@ def random_model(
     widths = {1: 0.9, 8: 1.1, 14: 1.3} if width is None else width
     model = FAMILIES[family](backbone=_BACKBONE, width=widths, **own)
     with torch.no_grad():
+        _scale_features(model)
         for name, parameter in model.named_parameters():
             if "_head." in name and parameter.ndim == 2:
-                parameter.add_(torch.randn_like(parameter) / parameter.shape[1] ** 0.5)
+                parameter.add_(1.5 * torch.randn_like(parameter) / parameter.shape[1] ** 0.5)
             elif "_head." in name:
                 parameter.add_(0.1 * torch.randn_like(parameter))
     return model
+
+
+def _scale_features(model: Model) -> None:
+    """Give the features of every layer unit root mean square on a test structure."""
+    system = example_system(NUMBERS, (True, True, True))
+    layers = model.backbone.mace.products
+    for layer, product in enumerate(layers):
+        scalars = model.backbone(system).scalars.chunk(len(layers), dim=-1)[layer]
+        product.linear.weight.div_(scalars.pow(2).mean().sqrt())

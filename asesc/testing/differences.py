@@ -11,7 +11,7 @@ from torch import Tensor
 from asesc.system import System
 from asesc.testing.report import Deviation, largest
 
-_STEP = 2e-3
+_STEP = 3e-4
 
 
 def tiled(system: System, copies: int) -> System:
