@@ -141,17 +141,18 @@ def test_charge_that_fixed_charges_cannot_have(water):
         make("FixedCharges", charge=1).get_potential_energy(water)
 
 
-@pytest.mark.parametrize(
-    ("options", "message"),
-    [
+def test_scope_of_the_card(registry, water):
+    calculator = SCCalculator("tiny")
+    for options, message in (
         ({"charge": 4}, r"charge \+4 e \(from calculator\) is outside the trained range -1 … \+1"),
         ({"electric_field": (0, 0, 0.3)}, r"field of 0\.3 V/Å .* trained range 0 … 0\.2 V/Å"),
-    ],
-)
-def test_scope_of_the_card(options, message, registry, water):
-    with pytest.raises(ModelScopeError, match=message + r".*allow_extrapolation=True"):
-        SCCalculator("tiny", **options).get_potential_energy(water)
-    SCCalculator("tiny", **options, allow_extrapolation=True).get_potential_energy(water)
+    ):
+        calculator.set(charge=0, allow_extrapolation=False)
+        calculator.set(**options)
+        with pytest.raises(ModelScopeError, match=message + r".*allow_extrapolation=True"):
+            calculator.get_potential_energy(water)
+        calculator.set(allow_extrapolation=True)
+        calculator.get_potential_energy(water)
 
 
 def test_boundary_outside_the_card(registry, sheet):
@@ -163,25 +164,23 @@ def test_boundary_outside_the_card(registry, sheet):
 
 
 def test_another_engine_for_a_boundary_is_within_its_scope(registry, water):
-    direct = SCCalculator("tiny").get_potential_energy(water)
-    other = SCCalculator("tiny", boundary="open-reciprocal").get_potential_energy(water)
-    assert other == pytest.approx(direct, abs=1e-6)
+    calculator = SCCalculator("tiny")
+    direct = calculator.get_potential_energy(water)
+    calculator.set(boundary="open-reciprocal")
+    assert calculator.get_potential_energy(water) == pytest.approx(direct, abs=1e-6)
 
 
-def test_unknown_element(registry):
+def test_unknown_element(registry, monkeypatch):
     (registry / "broken").mkdir()
     (registry / "broken" / "card.json").write_text("{}")
     with pytest.raises(
         ModelScopeError, match=r"Xe is not in model 'tiny', which knows H O Si. .* none installed"
     ):
         SCCalculator("tiny", allow_extrapolation=True).get_potential_energy(Atoms("Xe"))
+    other = make("FixedCharges")
+    monkeypatch.setattr(other.model.backbone, "elements", (1, 8))
     with pytest.raises(ModelScopeError, match="Models that have it: tiny"):
-        other = SCCalculator(random_model("FixedCharges"))
-        other.model.backbone.elements, known = (1, 8), other.model.backbone.elements
-        try:
-            other.get_potential_energy(Atoms("Si"))
-        finally:
-            other.model.backbone.elements = known
+        other.get_potential_energy(Atoms("Si"))
 
 
 def test_field_along_a_periodic_direction(silica):

@@ -8,6 +8,7 @@ from builders import random_model
 
 from asesc import SCCalculator
 from asesc.errors import InputError, PropertyUnavailableError
+from asesc.models import FixedCharges
 
 
 def test_one_evaluation_serves_all_first_order_results(counting, water):
@@ -94,7 +95,7 @@ def test_copied_atoms_share_info_arrays_without_confusing_the_cache(counting, wa
 
 
 def test_a_training_step_on_a_shared_model_is_noticed(water):
-    model = random_model("FixedCharges", seed=5)
+    model = FixedCharges(**random_model("FixedCharges").hyperparameters)
     water.calc = SCCalculator(model)
     before = water.get_potential_energy()
     with torch.no_grad():
