@@ -33,16 +33,32 @@ from asesc.units import COULOMB
 
 @dataclass(frozen=True)
 class Lattice:
-    """Reciprocal-space sampling: wave vectors of a half-space with their weights.
+    """Wave vectors k = n·b on a grid of columns along one reciprocal axis.
+
+    With the third index running fastest, e^(−ik·r) is the product of a factor per column (n₁, n₂)
+    and a factor per height n₃: sums over atoms become matrix products and no table of all atoms
+    times all wave vectors is ever made.
 
     Parameters
     ----------
-    wave_vectors : Tensor, (B, K, 3), 1/Å
-        Differentiable in the cell; padded rows have weight 0.
-    weights : Tensor, (B, K), V Å/e … per volume
-        k_e v(k)/V, doubled where −k is represented by k.
+    columns : Tensor, (C, 2)
+        Integers (n₁, n₂) along :attr:`axes` 0 and 1.
+    heights : Tensor, (H,)
+        Integers n₃ ≥ 0 along :attr:`axes` 2; −k is represented by k.
+    axes : tuple of 3 int
+        Which reciprocal vector each index belongs to; the one with most points is last.
+    reciprocal : Tensor, (B, 3, 3), 1/Å
+        Rows b with a_i·b_j = 2π δ_ij.
+    wave_vectors : Tensor, (B, C·H, 3), 1/Å
+        Differentiable in the cell.
+    weights : Tensor, (B, C·H), V/(e Å³)·Å³
+        k_e v(k)/V, doubled where −k is represented by k, zero beyond the cutoff.
     """
 
+    columns: Tensor
+    heights: Tensor
+    axes: tuple[int, int, int]
+    reciprocal: Tensor
     wave_vectors: Tensor
     weights: Tensor
 
@@ -144,31 +160,43 @@ def sample(
     The integer set is chosen once from the detached cell, so that strain derivatives are those of
     a fixed set of lattice vectors.
     """
+    # k·a_i = 2πn_i bounds every index by |k||a_i|/2π.
+    edges = torch.linalg.vector_norm(cells.detach(), dim=-1).amax(0)
+    bounds = (cutoff * edges / (2 * math.pi)).long().tolist()
+    first, second, last = sorted(range(3), key=lambda axis: bounds[axis])
+    integers, heights = _grid(bounds, (first, second, last), cells)
     reciprocal = 2 * math.pi * torch.linalg.inv(cells).transpose(-1, -2)
-    integers = [_half_space(cell, cutoff) for cell in cells.detach()]
-    longest = max(len(n) for n in integers)
-    padded = cells.new_zeros(len(cells), longest, 3)
-    multiplicity = cells.new_zeros(len(cells), longest)
-    for b, n in enumerate(integers):
-        padded[b, : len(n)] = n
-        multiplicity[b, : len(n)] = 2.0
-        multiplicity[b, 0] = 1.0
-    wave_vectors = padded @ reciprocal
-    return Lattice(wave_vectors, multiplicity * kernel.evaluate(wave_vectors, cells))
+    k2 = (integers @ reciprocal.detach()[:, None]).square().sum(-1)
+    inside = k2 < cutoff**2
+    used = inside.any(0).any(-1)
+    integers, inside = integers[used], inside[:, used].flatten(1)
+    wave_vectors = integers.flatten(0, 1) @ reciprocal
+    # At height 0 both k and −k are listed.
+    multiplicity = torch.where(heights > 0, 2.0, 1.0).to(cells.dtype).repeat(len(integers))
+    weights = kernel.evaluate(wave_vectors, cells) * multiplicity
+    return Lattice(
+        columns=integers[:, 0][:, [first, second]],
+        heights=heights,
+        axes=(first, second, last),
+        reciprocal=reciprocal,
+        wave_vectors=wave_vectors,
+        weights=torch.where(inside, weights, torch.zeros_like(weights)),
+    )
 
 
-def _half_space(cell: Tensor, cutoff: float) -> Tensor:
-    """Integers n, (K, 3), of k = n·b with |k| < cutoff, one of each ±k; the first is n = 0."""
-    bounds = (cutoff * torch.linalg.vector_norm(cell, dim=-1) / (2 * math.pi)).long().tolist()
-    axes = [torch.arange(-n, n + 1, device=cell.device) for n in bounds[:2]]
-    axes.append(torch.arange(0, bounds[2] + 1, device=cell.device))
-    n = torch.cartesian_prod(*axes)
-    positive = (n[:, 2] > 0) | (n[:, 1] > 0) & (n[:, 2] == 0)
-    positive |= (n[:, 0] > 0) & (n[:, 1] == 0) & (n[:, 2] == 0)
-    n = n[positive].to(cell.dtype)
-    k = 2 * math.pi * n @ torch.linalg.inv(cell).T
-    inside = (k * k).sum(-1) < cutoff**2
-    return torch.cat([n.new_zeros(1, 3), n[inside]])
+def _grid(bounds: list[int], axes: tuple[int, int, int], like: Tensor) -> tuple[Tensor, Tensor]:
+    """Integers of all columns, (C, H, 3), and the heights, (H,)."""
+    options = {"dtype": like.dtype, "device": like.device}
+    first, second, last = axes
+    heights = torch.arange(bounds[last] + 1, **options)
+    columns = torch.cartesian_prod(
+        torch.arange(-bounds[first], bounds[first] + 1, **options),
+        torch.arange(-bounds[second], bounds[second] + 1, **options),
+    )
+    integers = heights.new_zeros(len(columns), len(heights), 3)
+    integers[..., first], integers[..., second] = columns[:, :1], columns[:, 1:]
+    integers[..., last] = heights
+    return integers, heights
 
 
 def _extents(system: System, coordinates: Tensor) -> Tensor:

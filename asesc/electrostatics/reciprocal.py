@@ -1,20 +1,21 @@
-"""Coulomb operator by a direct sum over wave vectors, for every boundary."""
+"""Coulomb operator by a sum over wave vectors, for every boundary."""
 
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
 
 from asesc.density import GaussianBasis
-from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel, sample
+from asesc.electrostatics.kernels import Lattice, OpenKernel, PeriodicKernel, SlabKernel, sample
 from asesc.electrostatics.operator import CoulombOperator
-from asesc.system import System
+from asesc.system import BlockLayout, System
 
 
 class ReciprocalCoulomb(CoulombOperator):
-    """J = Σ_k w(k) φ̃(k) φ̃(k)* with structure factors tabulated once per geometry.
+    """J = Σ_k w(k) φ̃(k) φ̃(k)* with structure factors of separable phases.
 
     With S(k) = Σ_i,lm p_i,lm φ̃_lm(k) e^(−ik·r_i) the energy is ½ Σ_k w(k)|S(k)|² and
     v_i,lm = ∂E/∂p_i,lm. Because all sources are smooth, no real-space part is needed and the sum
@@ -24,12 +25,15 @@ class ReciprocalCoulomb(CoulombOperator):
     ----------
     kernel : PeriodicKernel, SlabKernel or OpenKernel
     accuracy : float
-        Neglected fraction exp(−k_c²σ_min²) of the spectrum and of the Gaussian tails.
+        Neglected fraction exp(−k_c²σ_min²) of the spectrum and of the Gaussian tails. Errors of
+        potentials and energies are that for charges, about ten times it for dipoles and a
+        hundred times it for quadrupoles.
 
     Notes
     -----
-    Time and memory O(N K) with K ∝ V (k_c = √(−ln accuracy)/σ_min)³ wave vectors, i.e. O(N²) at
-    constant density. Works for batches on padded blocks.
+    Time O(N K) with K ∝ V (k_c = √(−ln accuracy)/σ_min)³ wave vectors, i.e. O(N²) at constant
+    density, in matrix products; memory O(N K^⅔). :meth:`dense` takes O(N² K) and O(N K).
+    Works for batches on padded blocks.
     """
 
     def __init__(
@@ -44,49 +48,113 @@ class ReciprocalCoulomb(CoulombOperator):
         narrow, wide = basis.width_range
         decay = math.sqrt(-math.log(accuracy))
         cells = kernel.cells(system, 2 * wide * decay)
-        lattice = sample(kernel, cells, decay / narrow)
-        self._form = basis.form_factors(lattice.wave_vectors)
-        phases = system.layout.pad(system.positions) @ lattice.wave_vectors.transpose(-1, -2)
-        self._cos, self._sin = torch.cos(phases), torch.sin(phases)
-        self._weights = lattice.weights
-        self._damp(lattice.wave_vectors)
-        self._odd = torch.tensor(basis.is_odd, device=system.positions.device)
-
-    def _damp(self, wave_vectors: Tensor) -> None:
-        """Apply exp(−k²σ²/2), once to the weights if all widths agree."""
-        k2 = (wave_vectors * wave_vectors).sum(-1)
-        width = self.basis.common_width
-        if width is not None:
-            self._weights = self._weights * torch.exp(-k2 * width**2)
-            return
-        widths = self.system.layout.pad(self.basis.widths)
-        damping = torch.exp(-0.5 * widths[..., None] ** 2 * k2[:, None])
-        self._cos, self._sin = self._cos * damping, self._sin * damping
+        self._lattice = lattice = sample(kernel, cells, decay / narrow)
+        self._k2 = (lattice.wave_vectors * lattice.wave_vectors).sum(-1)
+        odd = torch.tensor(basis.is_odd, device=system.positions.device)
+        form = basis.form_factors(lattice.wave_vectors)
+        # φ̃ without its Gaussian: real for even l, i times a real number for odd l.
+        self._form = torch.complex(form * ~odd, form * odd)
+        self._columns, self._heights = _phase_factors(system, lattice)
+        self._groups = self._group_by_width()
 
     def potential(self, coefficients: Tensor) -> Tensor:
-        p = self.system.layout.pad(coefficients)
-        cos_p = (self._cos.transpose(-1, -2) @ p) * self._form
-        sin_p = (self._sin.transpose(-1, -2) @ p) * self._form
-        # φ̃ is real for even l and i times a real number for odd l, and e^(−ikr) = cos − i sin.
-        real = torch.where(self._odd, sin_p, cos_p).sum(-1) * self._weights
-        imag = torch.where(self._odd, cos_p, -sin_p).sum(-1) * self._weights
-        real, imag = real[..., None] * self._form, imag[..., None] * self._form
-        on_cos = torch.where(self._odd, imag, real)
-        on_sin = torch.where(self._odd, real, -imag)
-        return self.system.layout.unpad(self._cos @ on_cos + self._sin @ on_sin)
+        source = self._lattice.weights * self._structure_factor(coefficients)
+        v = torch.zeros_like(coefficients)
+        for group in self._groups:
+            projected = group.at_atoms((group.damping * source)[..., None] * self._form.conj())
+            v = v.index_add(0, group.atoms, projected)
+        return v
+
+    def energy(self, coefficients: Tensor) -> Tensor:
+        factor = torch.view_as_real(self._structure_factor(coefficients))
+        return 0.5 * (self._lattice.weights * factor.square().sum(-1)).sum(-1)
 
     def dense(self) -> Tensor:
-        layout = self.system.layout
+        system, layout = self.system, self.system.layout
         n_structures, n = layout.shape
-        form = self._form.transpose(-1, -2)[:, None]
-        odd = self._odd[:, None]
-        cos, sin = self._cos[:, :, None], self._sin[:, :, None]
-        real = (torch.where(odd, sin, cos) * form).reshape(n_structures, n * form.shape[2], -1)
-        imag = (torch.where(odd, cos, -sin) * form).reshape(n_structures, n * form.shape[2], -1)
-        weights = self._weights[:, None]
-        blocks = (real * weights) @ real.transpose(-1, -2)
-        blocks = blocks + (imag * weights) @ imag.transpose(-1, -2)
-        if layout.full:
-            return blocks
-        atoms = layout.mask.repeat_interleave(form.shape[2], dim=1).to(blocks.dtype)
-        return blocks * atoms[:, :, None] * atoms[:, None, :]
+        kept = (self._lattice.weights != 0).any(0).nonzero()[:, 0]
+        n_heights = self._heights.shape[1]
+        phases = self._columns[:, kept // n_heights] * self._heights[:, kept % n_heights]
+        width2 = self.basis.widths[:, None] ** 2
+        phases = phases * torch.exp(-0.5 * width2 * self._k2[:, kept][system.batch])
+        form = self._form[:, kept].transpose(-1, -2)[:, None]
+        waves = layout.pad(phases)[:, :, None] * form
+        # J_ab = Re Σ_k w φ_a φ_b*: one real product over both parts of every wave.
+        parts = torch.view_as_real(waves).reshape(n_structures, n * form.shape[2], -1)
+        weights = self._lattice.weights[:, kept].repeat_interleave(2, dim=-1)
+        return (parts * weights[:, None]) @ parts.transpose(-1, -2)
+
+    def _structure_factor(self, coefficients: Tensor) -> Tensor:
+        """S(k) = Σ_i,lm p_i,lm φ̃_lm(k) e^(−ik·r_i), (B, K)."""
+        factors = [
+            group.damping * (self._form * group.on_waves(coefficients)).sum(-1)
+            for group in self._groups
+        ]
+        return sum(factors[1:], factors[0])
+
+    def _group_by_width(self) -> list[_Group]:
+        """Atoms of one width share exp(−k²σ²/2), which then need not be separable."""
+        system, groups = self.system, []
+        for width in self.basis.widths.unique():
+            atoms = (self.basis.widths == width).nonzero()[:, 0]
+            batch = system.batch[atoms]
+            layout = BlockLayout(batch, torch.bincount(batch, minlength=system.n_structures))
+            groups.append(
+                _Group(
+                    atoms=atoms,
+                    layout=layout,
+                    columns=layout.pad(self._columns[atoms]),
+                    heights=layout.pad(self._heights[atoms]),
+                    damping=torch.exp(-0.5 * width**2 * self._k2),
+                )
+            )
+        return groups
+
+
+@dataclass(frozen=True)
+class _Group:
+    """Atoms with one Gaussian width, on padded blocks.
+
+    Parameters
+    ----------
+    atoms : Tensor, (n_g,)
+    layout : BlockLayout
+    columns, heights : Tensor, (B, n, C) and (B, n, H)
+        e^(−ik·r) in two factors.
+    damping : Tensor, (B, K)
+        exp(−k²σ²/2).
+    """
+
+    atoms: Tensor
+    layout: BlockLayout
+    columns: Tensor
+    heights: Tensor
+    damping: Tensor
+
+    def on_waves(self, coefficients: Tensor) -> Tensor:
+        """Σ_i p_i,m e^(−ik·r_i) of every component: (N, M) → (B, K, M)."""
+        p = self.layout.pad(coefficients[self.atoms])
+        right = self.heights[..., None] * p[:, :, None]
+        sums = self.columns.transpose(1, 2) @ right.flatten(2)
+        return sums.reshape(len(sums), -1, p.shape[-1])
+
+    def at_atoms(self, waves: Tensor) -> Tensor:
+        """Re Σ_k e^(ik·r_i) f_m(k) of every component: (B, K, M) → (n_g, M)."""
+        n_columns, n_heights = self.columns.shape[2], self.heights.shape[2]
+        waves = waves.reshape(len(waves), n_columns, n_heights * waves.shape[-1])
+        sums = (self.columns.conj() @ waves).unflatten(2, (n_heights, -1))
+        return self.layout.unpad((self.heights.conj()[..., None] * sums).sum(2).real)
+
+
+def _phase_factors(system: System, lattice: Lattice) -> tuple[Tensor, Tensor]:
+    """e^(−i(n₁θ₁ + n₂θ₂)) and e^(−in₃θ₃) with θ = b·r: (N, C) and (N, H)."""
+    reciprocal = lattice.reciprocal[:, list(lattice.axes)]
+    angles = torch.einsum("na,nba->nb", system.positions, reciprocal[system.batch])
+    columns = angles[:, :2] @ lattice.columns.T
+    heights = angles[:, 2:] * lattice.heights
+    return _unit(columns), _unit(heights)
+
+
+def _unit(angle: Tensor) -> Tensor:
+    """e^(−i angle)."""
+    return torch.complex(torch.cos(angle), -torch.sin(angle))

@@ -245,7 +245,7 @@ def test_boundaries_by_name():
     assert boundary_for("open-reciprocal", FREE).name == "open-reciprocal"
     with pytest.raises(InputError, match="wires are not available"):
         boundary_for("auto", (True, False, False))
-    with pytest.raises(InputError, match="did you mean 'periodic'"):
+    with pytest.raises(InputError, match="Did you mean 'periodic'"):
         boundary_for("peridic", BULK)
     with pytest.raises(InputError, match="contradicts"):
         boundary_for("slab", BULK)
