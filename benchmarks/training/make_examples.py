@@ -1,0 +1,99 @@
+"""The structures that ship with the models, ``models/<name>/example.xyz``.
+
+They are built from published numbers, not taken from training data, and relaxed with the model of
+their folder where it is there already::
+
+    python benchmarks/training/make_examples.py
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.filters import FrechetCellFilter
+from ase.io import write
+from ase.optimize import BFGS
+from ase.spacegroup import crystal
+
+MODELS = Path(__file__).resolve().parents[2] / "models"
+
+#: C–C–N of the acetyl group, Å and degrees; the rest is placed from these three atoms.
+_FIRST = {"C–C": 1.51, "C–N": 1.36, "C–C–N": 116.0}
+#: Atom; the atoms a, b, c before it; distance to a (Å), angle with a–b, dihedral with a–b–c (°).
+#: Usual lengths and angles of a peptide. Trans: carbonyl O and amide H are on opposite sides.
+_REST = (
+    ("O", (1, 2, 0), (1.23, 122.0, 180.0)),
+    ("C", (2, 1, 0), (1.45, 122.0, 180.0)),
+    ("H", (2, 1, 0), (1.01, 119.0, 0.0)),
+    *(("H", (0, 1, 2), (1.09, 110.0, dihedral)) for dihedral in (180.0, 60.0, -60.0)),
+    *(("H", (4, 2, 1), (1.09, 110.0, dihedral)) for dihedral in (180.0, 60.0, -60.0)),
+)
+
+
+def quartz() -> Atoms:
+    """α-quartz at room temperature, 9 atoms.
+
+    L. Levien, C. T. Prewitt, D. J. Weidner, Am. Mineral. 65, 920 (1980), at 1 bar; their origin is
+    moved by 2c/3 to that of the International Tables for P3₂21.
+    """
+    return crystal(
+        ("Si", "O"),
+        basis=[(0.4697, 0.0, 2 / 3), (0.4135, 0.2669, 0.1191 + 2 / 3)],
+        spacegroup=154,
+        cellpar=(4.916, 4.916, 5.4054, 90, 90, 120),
+    )
+
+
+def n_methylacetamide() -> Atoms:
+    """trans-N-methylacetamide from internal coordinates, 12 atoms, amide group in the xy plane."""
+    turn = np.deg2rad(180.0 - _FIRST["C–C–N"])
+    carbonyl = np.array([_FIRST["C–C"], 0.0, 0.0])
+    nitrogen = carbonyl + _FIRST["C–N"] * np.array([np.cos(turn), np.sin(turn), 0.0])
+    atoms = Atoms("CCN", [np.zeros(3), carbonyl, nitrogen])
+    for symbol, neighbours, (distance, angle, dihedral) in _REST:
+        a, b, c = atoms.positions[list(neighbours)]
+        atoms.append(symbol)
+        atoms.positions[-1] = a + distance * _direction(a, b, c, angle, dihedral)
+    return atoms
+
+
+def _direction(
+    a: np.ndarray, b: np.ndarray, c: np.ndarray, angle: float, dihedral: float
+) -> np.ndarray:
+    """Unit vector from a at an angle with a–b and a dihedral with a–b–c, degrees."""
+    theta, phi = np.deg2rad((angle, dihedral))
+    along = (b - a) / np.linalg.norm(b - a)
+    normal = np.cross(along, c - b)
+    normal /= np.linalg.norm(normal)
+    side = np.cos(phi) * np.cross(normal, along) + np.sin(phi) * normal
+    return np.cos(theta) * along + np.sin(theta) * side
+
+
+def relax(atoms: Atoms, name: str) -> None:
+    """Relax atoms, and the cell of a crystal, where the model exists."""
+    from asesc import SCCalculator, list_models
+
+    if name not in list_models():
+        print(f"no model {name!r}: the structure stays as built")
+        return
+    atoms.calc = SCCalculator(name)
+    BFGS(FrechetCellFilter(atoms) if atoms.pbc.all() else atoms, logfile=None).run(fmax=1e-3)
+    largest = np.linalg.norm(atoms.get_forces(), axis=1).max()
+    print(f"{name}: {atoms.get_potential_energy():.6f} eV, largest force {largest:.1e} eV/Å")
+    atoms.calc = None
+
+
+def main() -> None:
+    """Write both files."""
+    for name, atoms in (("quartz", quartz()), ("nma", n_methylacetamide())):
+        # Only elements, positions and cell: the file is an input, not a result.
+        atoms = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
+        relax(atoms, name)
+        (MODELS / name).mkdir(parents=True, exist_ok=True)
+        write(MODELS / name / "example.xyz", atoms)
+
+
+if __name__ == "__main__":
+    main()
