@@ -113,7 +113,7 @@ class System:
     @property
     def volume(self) -> Tensor:
         """Cell volume, (B,), Å³; meaningful for three periodic directions."""
-        return torch.linalg.det(self.cell).abs()
+        return cell_volume(self.cell)
 
     def sum(self, values: Tensor) -> Tensor:
         """Sum a per-atom quantity over each structure: (N, …) → (B, …)."""
@@ -141,6 +141,12 @@ class System:
         )
 
 
+def cell_volume(cells: Tensor) -> Tensor:
+    """|a·(b × c)| of cells (B, 3, 3): (B,), Å³; for 3 × 3 far cheaper than a LAPACK determinant."""
+    a, b, c = cells.unbind(1)
+    return (a * torch.linalg.cross(b, c)).sum(-1).abs()
+
+
 class BlockLayout:
     """Maps per-atom rows to one zero-padded block per structure and back.
 
@@ -150,16 +156,27 @@ class BlockLayout:
 
     def __init__(self, batch: Tensor, counts: Tensor) -> None:
         self.shape = (len(counts), int(counts.max()))
-        first = torch.cumsum(counts, 0) - counts
-        self.rank = torch.arange(len(batch), device=batch.device) - first[batch]
-        self.flat = batch * self.shape[1] + self.rank
         self.full = len(batch) == self.shape[0] * self.shape[1]
+        self._batch, self._counts = batch, counts
+
+    @cached_property
+    def rank(self) -> Tensor:
+        """Position of every atom in its structure, (N,)."""
+        first = torch.cumsum(self._counts, 0) - self._counts
+        return torch.arange(len(self._batch), device=self._batch.device) - first[self._batch]
+
+    @cached_property
+    def flat(self) -> Tensor:
+        """Row of every atom in the flattened blocks, (N,)."""
+        return self._batch * self.shape[1] + self.rank
 
     @cached_property
     def mask(self) -> Tensor:
         """True where a block row is an atom, (B, n)."""
         n_structures, n = self.shape
-        mask = torch.zeros(n_structures * n, dtype=torch.bool, device=self.flat.device)
+        if self.full:
+            return torch.ones(self.shape, dtype=torch.bool, device=self._batch.device)
+        mask = torch.zeros(n_structures * n, dtype=torch.bool, device=self._batch.device)
         mask[self.flat] = True
         return mask.view(n_structures, n)
 

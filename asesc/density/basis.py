@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -47,9 +48,9 @@ class GaussianBasis:
     def __post_init__(self) -> None:
         if not 0 <= self.lmax <= MAX_L:
             raise InputError(f"lmax={self.lmax} is not available; choose 0 to {MAX_L}")
-        if not bool((self.widths > 0).all()):
+        if not self.width_range[0] > 0:
             raise InputError(
-                f"Gaussian widths must be positive, got {float(self.widths.min()):g} Å; "
+                f"Gaussian widths must be positive, got {self.width_range[0]:g} Å; "
                 "point charges are the limit of a small width, e.g. 0.3 Å"
             )
 
@@ -58,28 +59,23 @@ class GaussianBasis:
         """Coefficients per atom, M = (lmax + 1)²."""
         return n_components(self.lmax)
 
-    @property
-    def is_odd(self) -> list[bool]:
-        """Whether a component has odd l, i.e. an imaginary Fourier transform."""
-        return [degree(c) % 2 == 1 for c in range(self.n_components)]
-
     def form_factors(self, wave_vectors: Tensor) -> Tensor:
-        """Real angular part of φ̃: s_l R_lm(k)/(2l − 1)!! with s = (1, −1, −1) for l = 0, 1, 2.
+        """Angular part of φ̃, (−i)^l R_lm(k)/(2l − 1)!!: (…, K, 3) → (…, K, M), complex.
 
-        (−i)^l is s_l for even l and i·s_l for odd l. Shapes (…, K, 3) → (…, K, M); the Gaussian
-        factor is left to the caller, who may share it between atoms.
+        The Gaussian factor is left to the caller, who may share it between atoms.
         """
-        signs = [(1.0, -1.0, -1.0)[degree(c)] for c in range(self.n_components)]
-        scale = wave_vectors.new_tensor(signs) / double_factorials(self.lmax, like=wave_vectors)
+        powers = [(1, -1j, -1)[degree(c)] for c in range(self.n_components)]
+        phase = torch.tensor(powers, dtype=wave_vectors.dtype.to_complex())
+        scale = phase.to(wave_vectors.device) / double_factorials(self.lmax, like=wave_vectors)
         return solid_harmonics(wave_vectors, self.lmax) * scale
 
     @property
     def common_width(self) -> float | None:
         """The width if all atoms share one, else None."""
-        first = self.widths[0]
-        return float(first) if bool((self.widths == first).all()) else None
+        low, high = self.width_range
+        return low if low == high else None
 
-    @property
+    @cached_property
     def width_range(self) -> tuple[float, float]:
         """Smallest and largest width, Å."""
         low, high = torch.aminmax(self.widths)

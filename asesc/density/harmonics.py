@@ -70,6 +70,7 @@ def double_factorials(lmax: int, *, like: Tensor) -> Tensor:
 
 
 @lru_cache(maxsize=8)
+@torch.inference_mode(False)
 def m_order_matrix(lmax: int) -> Tensor:
     """Matrix that turns our components into the standard order m = −l … l with z polar.
 

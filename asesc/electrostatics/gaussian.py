@@ -31,14 +31,17 @@ def boys(argument: Tensor, order: int) -> Tensor:
 class _Boys(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, argument: Tensor, order: int) -> Tensor:
-        ctx.save_for_backward(argument)
+        values = _evaluate_boys(argument, order + 1)
+        ctx.save_for_backward(argument, values[1:])
         ctx.order = order
-        return _evaluate_boys(argument, order)
+        return values[:-1].clone()
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        (argument,) = ctx.saved_tensors
-        return -(gradient * boys(argument, ctx.order + 1)[1:]).sum(0), None
+        argument, higher = ctx.saved_tensors
+        if torch.is_grad_enabled():  # a second derivative will be asked for
+            higher = boys(argument, ctx.order + 1)[1:]
+        return -(gradient * higher).sum(0), None
 
 
 def _evaluate_boys(argument: Tensor, order: int) -> Tensor:
@@ -91,28 +94,30 @@ def pair_interaction(separation: Tensor, width2: Tensor, lmax: int) -> Tensor:
     """
     exponent = 0.5 / width2
     hermite = _hermite_coulomb(separation, exponent, 2 * lmax)
-    rows = []
-    for a in range(n_components(lmax)):
-        row = []
-        for b in range(n_components(lmax)):
-            terms = [factor * hermite[powers] for powers, factor in _pair_terms(a, b)]
-            row.append(sum(terms[1:], terms[0]))
-        rows.append(torch.stack(row, dim=-1))
-    return torch.stack(rows, dim=-2)
+    terms = torch.stack(list(hermite.values()), dim=-1)
+    blocks = terms @ _pair_matrix(lmax, tuple(hermite)).to(terms)
+    return blocks.unflatten(-1, (n_components(lmax), n_components(lmax)))
 
 
-@lru_cache(maxsize=128)
-def _pair_terms(a: int, b: int) -> tuple[tuple[tuple[int, int, int], float], ...]:
-    """R_a(∇_a) R_b(∇_b) as derivatives with respect to r_a − r_b; ∇_b contributes (−1)^l."""
-    scale = (-1.0) ** degree(b)
-    for component in (a, b):
-        scale /= math.prod(range(2 * degree(component) - 1, 0, -2))
-    terms: dict[tuple[int, int, int], float] = {}
-    for left, x in MONOMIALS[a].items():
-        for right, y in MONOMIALS[b].items():
-            powers = (left[0] + right[0], left[1] + right[1], left[2] + right[2])
-            terms[powers] = terms.get(powers, 0.0) + scale * x * y
-    return tuple((powers, factor) for powers, factor in terms.items() if factor != 0.0)
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _pair_matrix(lmax: int, powers: tuple[tuple[int, int, int], ...]) -> Tensor:
+    """R_a(∇_a) R_b(∇_b) as derivatives with respect to r_a − r_b, (len(powers), M²).
+
+    ∇_b contributes (−1)^l'.
+    """
+    m = n_components(lmax)
+    matrix = torch.zeros(len(powers), m, m, dtype=torch.float64)
+    for a in range(m):
+        for b in range(m):
+            scale = (-1.0) ** degree(b)
+            for component in (a, b):
+                scale /= math.prod(range(2 * degree(component) - 1, 0, -2))
+            for left, x in MONOMIALS[a].items():
+                for right, y in MONOMIALS[b].items():
+                    total = (left[0] + right[0], left[1] + right[1], left[2] + right[2])
+                    matrix[powers.index(total), a, b] += scale * x * y
+    return matrix.flatten(1)
 
 
 def _hermite_coulomb(

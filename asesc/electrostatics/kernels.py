@@ -27,7 +27,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from asesc.system import System
+from asesc.system import System, cell_volume
 from asesc.units import COULOMB
 
 
@@ -51,7 +51,9 @@ class Lattice:
         Rows b with a_i·b_j = 2π δ_ij.
     wave_vectors : Tensor, (B, C·H, 3), 1/Å
         Differentiable in the cell.
-    weights : Tensor, (B, C·H), V/(e Å³)·Å³
+    k2 : Tensor, (B, C·H), 1/Å²
+        Their squares.
+    weights : Tensor, (B, C·H), V/e
         k_e v(k)/V, doubled where −k is represented by k, zero beyond the cutoff.
     """
 
@@ -60,6 +62,7 @@ class Lattice:
     axes: tuple[int, int, int]
     reciprocal: Tensor
     wave_vectors: Tensor
+    k2: Tensor
     weights: Tensor
 
 
@@ -76,13 +79,10 @@ class PeriodicKernel:
         """Computational cell (B, 3, 3)."""
         return system.cell
 
-    def evaluate(self, k: Tensor, cells: Tensor) -> Tensor:
-        """v(k)/V in V/e for wave vectors (B, K, 3)."""
-        k2 = (k * k).sum(-1)
-        zero = k2 == 0
-        value = 4 * math.pi * COULOMB / torch.where(zero, torch.ones_like(k2), k2)
-        volume = torch.linalg.det(cells).abs()
-        return torch.where(zero, torch.zeros_like(k2), value) / volume[:, None]
+    def evaluate(self, k: Tensor, k2: Tensor, cells: Tensor) -> Tensor:
+        """k_e v(k)/V in V/e for wave vectors (B, K, 3) and their squares."""
+        value = 4 * math.pi * COULOMB / k2.masked_fill(k2 == 0, math.inf)
+        return value / cell_volume(cells)[:, None]
 
 
 class SlabKernel:
@@ -111,13 +111,12 @@ class SlabKernel:
         rows.insert(self.axis, normal * length[:, None])
         return torch.stack(rows, dim=1)
 
-    def evaluate(self, k: Tensor, cells: Tensor) -> Tensor:
-        """v(k)/V in V/e for wave vectors (B, K, 3)."""
+    def evaluate(self, k: Tensor, k2: Tensor, cells: Tensor) -> Tensor:
+        """k_e v(k)/V in V/e for wave vectors (B, K, 3) and their squares."""
         vector = cells[:, self.axis]
         length = torch.linalg.vector_norm(vector, dim=-1)
         normal = (vector / length[:, None])[:, None]
         k_normal = (k * normal).sum(-1)
-        k2 = (k * k).sum(-1)
         planar2 = ((k - k_normal[..., None] * normal) ** 2).sum(-1)
         flat = planar2 < 1e-20 * k2.detach().amax()
         k_plane = torch.sqrt(torch.where(flat, torch.ones_like(k2), planar2))
@@ -127,8 +126,7 @@ class SlabKernel:
         k2 = torch.where(zero, torch.ones_like(k2), k2)
         cut = 1 - torch.exp(-k_plane * radius) * torch.cos(k_normal * radius)
         value = torch.where(zero, -2 * math.pi * radius**2 + 0 * k2, 4 * math.pi / k2 * cut)
-        volume = torch.linalg.det(cells).abs()
-        return COULOMB * value / volume[:, None]
+        return COULOMB * value / cell_volume(cells)[:, None]
 
 
 class OpenKernel:
@@ -141,15 +139,14 @@ class OpenKernel:
         identity = torch.eye(3, dtype=edge.dtype, device=edge.device)
         return edge[:, None, None] * identity
 
-    def evaluate(self, k: Tensor, cells: Tensor) -> Tensor:
-        """v(k)/V in V/e for wave vectors (B, K, 3)."""
+    def evaluate(self, k: Tensor, k2: Tensor, cells: Tensor) -> Tensor:
+        """k_e v(k)/V in V/e for wave vectors (B, K, 3) and their squares."""
         radius = 0.5 * cells[:, 0, 0][:, None]
-        k2 = (k * k).sum(-1)
         zero = k2 == 0
         k2 = torch.where(zero, torch.ones_like(k2), k2)
         cut = 1 - torch.cos(torch.sqrt(k2) * radius)
         value = torch.where(zero, 2 * math.pi * radius**2 + 0 * k2, 4 * math.pi / k2 * cut)
-        return COULOMB * value / torch.linalg.det(cells).abs()[:, None]
+        return COULOMB * value / cell_volume(cells)[:, None]
 
 
 def sample(
@@ -165,23 +162,29 @@ def sample(
     bounds = (cutoff * edges / (2 * math.pi)).long().tolist()
     first, second, last = sorted(range(3), key=lambda axis: bounds[axis])
     integers, heights = _grid(bounds, (first, second, last), cells)
-    reciprocal = 2 * math.pi * torch.linalg.inv(cells).transpose(-1, -2)
-    k2 = (integers @ reciprocal.detach()[:, None]).square().sum(-1)
-    inside = k2 < cutoff**2
+    reciprocal = _reciprocal(cells)
+    wave_vectors = integers @ reciprocal[:, None]
+    k2 = (wave_vectors * wave_vectors).sum(-1)
+    inside = k2.detach() < cutoff**2
     used = inside.any(0).any(-1)
-    integers, inside = integers[used], inside[:, used].flatten(1)
-    wave_vectors = integers.flatten(0, 1) @ reciprocal
-    # At height 0 both k and −k are listed.
-    multiplicity = torch.where(heights > 0, 2.0, 1.0).to(cells.dtype).repeat(len(integers))
-    weights = kernel.evaluate(wave_vectors, cells) * multiplicity
+    wave_vectors, k2 = wave_vectors[:, used].flatten(1, 2), k2[:, used].flatten(1)
+    # Of every ±k one is listed, but at height 0 both are.
+    multiplicity = (inside[:, used] * (1 + (heights > 0))).flatten(1)
     return Lattice(
-        columns=integers[:, 0][:, [first, second]],
+        columns=integers[used, 0][:, [first, second]],
         heights=heights,
         axes=(first, second, last),
         reciprocal=reciprocal,
         wave_vectors=wave_vectors,
-        weights=torch.where(inside, weights, torch.zeros_like(weights)),
+        k2=k2,
+        weights=kernel.evaluate(wave_vectors, k2, cells) * multiplicity,
     )
+
+
+def _reciprocal(cells: Tensor) -> Tensor:
+    """Rows b_i = 2π a_j × a_k / a_i·(a_j × a_k): (B, 3, 3); for 3 × 3 far cheaper than LAPACK."""
+    faces = torch.linalg.cross(cells.roll(-1, dims=1), cells.roll(-2, dims=1))
+    return 2 * math.pi * faces / (cells[:, :1] * faces[:, :1]).sum(-1, keepdim=True)
 
 
 def _grid(bounds: list[int], axes: tuple[int, int, int], like: Tensor) -> tuple[Tensor, Tensor]:

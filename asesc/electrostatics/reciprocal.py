@@ -17,9 +17,9 @@ from asesc.system import BlockLayout, System
 class ReciprocalCoulomb(CoulombOperator):
     """J = Σ_k w(k) φ̃(k) φ̃(k)* with structure factors of separable phases.
 
-    With S(k) = Σ_i,lm p_i,lm φ̃_lm(k) e^(−ik·r_i) the energy is ½ Σ_k w(k)|S(k)|² and
-    v_i,lm = ∂E/∂p_i,lm. Because all sources are smooth, no real-space part is needed and the sum
-    converges like exp(−k²σ²).
+    With S(k) = Σ_i,lm p_i,lm φ̃*_lm(k) e^(ik·r_i) the energy is ½ Σ_k w(k)|S(k)|² and
+    v_i,lm = ∂E/∂p_i,lm = Re Σ_k w(k) S(k) φ̃_lm(k) e^(−ik·r_i). Because all sources are smooth,
+    no real-space part is needed and the sum converges like exp(−k²σ²).
 
     Parameters
     ----------
@@ -49,21 +49,20 @@ class ReciprocalCoulomb(CoulombOperator):
         decay = math.sqrt(-math.log(accuracy))
         cells = kernel.cells(system, 2 * wide * decay)
         self._lattice = lattice = sample(kernel, cells, decay / narrow)
-        self._k2 = (lattice.wave_vectors * lattice.wave_vectors).sum(-1)
-        odd = torch.tensor(basis.is_odd, device=system.positions.device)
-        form = basis.form_factors(lattice.wave_vectors)
-        # φ̃ without its Gaussian: real for even l, i times a real number for odd l.
-        self._form = torch.complex(form * ~odd, form * odd)
+        self._form = basis.form_factors(lattice.wave_vectors).conj()
         self._columns, self._heights = _phase_factors(system, lattice)
         self._groups = self._group_by_width()
 
     def potential(self, coefficients: Tensor) -> Tensor:
         source = self._lattice.weights * self._structure_factor(coefficients)
-        v = torch.zeros_like(coefficients)
-        for group in self._groups:
-            projected = group.at_atoms((group.damping * source)[..., None] * self._form.conj())
-            v = v.index_add(0, group.atoms, projected)
-        return v
+        pieces = [
+            group.at_atoms((group.damping * source)[..., None] * self._form.conj())
+            for group in self._groups
+        ]
+        if len(pieces) == 1:
+            return pieces[0]
+        order = torch.cat([group.atoms for group in self._groups])
+        return torch.zeros_like(coefficients).index_copy(0, order, torch.cat(pieces))
 
     def energy(self, coefficients: Tensor) -> Tensor:
         factor = torch.view_as_real(self._structure_factor(coefficients))
@@ -76,7 +75,7 @@ class ReciprocalCoulomb(CoulombOperator):
         n_heights = self._heights.shape[1]
         phases = self._columns[:, kept // n_heights] * self._heights[:, kept % n_heights]
         width2 = self.basis.widths[:, None] ** 2
-        phases = phases * torch.exp(-0.5 * width2 * self._k2[:, kept][system.batch])
+        phases = phases * torch.exp(-0.5 * width2 * self._lattice.k2[:, kept][system.batch])
         form = self._form[:, kept].transpose(-1, -2)[:, None]
         waves = layout.pad(phases)[:, :, None] * form
         # J_ab = Re Σ_k w φ_a φ_b*: one real product over both parts of every wave.
@@ -85,7 +84,7 @@ class ReciprocalCoulomb(CoulombOperator):
         return (parts * weights[:, None]) @ parts.transpose(-1, -2)
 
     def _structure_factor(self, coefficients: Tensor) -> Tensor:
-        """S(k) = Σ_i,lm p_i,lm φ̃_lm(k) e^(−ik·r_i), (B, K)."""
+        """S(k), (B, K)."""
         factors = [
             group.damping * (self._form * group.on_waves(coefficients)).sum(-1)
             for group in self._groups
@@ -94,21 +93,22 @@ class ReciprocalCoulomb(CoulombOperator):
 
     def _group_by_width(self) -> list[_Group]:
         """Atoms of one width share exp(−k²σ²/2), which then need not be separable."""
-        system, groups = self.system, []
-        for width in self.basis.widths.unique():
-            atoms = (self.basis.widths == width).nonzero()[:, 0]
-            batch = system.batch[atoms]
-            layout = BlockLayout(batch, torch.bincount(batch, minlength=system.n_structures))
-            groups.append(
-                _Group(
-                    atoms=atoms,
-                    layout=layout,
-                    columns=layout.pad(self._columns[atoms]),
-                    heights=layout.pad(self._heights[atoms]),
-                    damping=torch.exp(-0.5 * width**2 * self._k2),
-                )
-            )
+        widths = self.basis.widths
+        if self.basis.common_width is not None:
+            return [self._group(slice(None), self.system.layout, widths[0])]
+        groups = []
+        for width in widths.unique():
+            atoms = (widths == width).nonzero()[:, 0]
+            batch = self.system.batch[atoms]
+            counts = torch.bincount(batch, minlength=self.system.n_structures)
+            groups.append(self._group(atoms, BlockLayout(batch, counts), width))
         return groups
+
+    def _group(self, atoms: Tensor | slice, layout: BlockLayout, width: Tensor) -> _Group:
+        columns, heights = layout.pad(self._columns[atoms]), layout.pad(self._heights[atoms])
+        return _Group(
+            atoms, layout, columns, heights, torch.exp(-0.5 * width**2 * self._lattice.k2)
+        )
 
 
 @dataclass(frozen=True)
@@ -117,29 +117,30 @@ class _Group:
 
     Parameters
     ----------
-    atoms : Tensor, (n_g,)
+    atoms : Tensor, (n_g,), or slice
+        Which atoms; a slice where all have the same width.
     layout : BlockLayout
     columns, heights : Tensor, (B, n, C) and (B, n, H)
-        e^(−ik·r) in two factors.
+        e^(ik·r) in two factors.
     damping : Tensor, (B, K)
         exp(−k²σ²/2).
     """
 
-    atoms: Tensor
+    atoms: Tensor | slice
     layout: BlockLayout
     columns: Tensor
     heights: Tensor
     damping: Tensor
 
     def on_waves(self, coefficients: Tensor) -> Tensor:
-        """Σ_i p_i,m e^(−ik·r_i) of every component: (N, M) → (B, K, M)."""
+        """Σ_i p_i,m e^(ik·r_i) of every component: (N, M) → (B, K, M)."""
         p = self.layout.pad(coefficients[self.atoms])
         right = self.heights[..., None] * p[:, :, None]
         sums = self.columns.transpose(1, 2) @ right.flatten(2)
         return sums.reshape(len(sums), -1, p.shape[-1])
 
     def at_atoms(self, waves: Tensor) -> Tensor:
-        """Re Σ_k e^(ik·r_i) f_m(k) of every component: (B, K, M) → (n_g, M)."""
+        """Re Σ_k e^(−ik·r_i) f_m(k) of every component: (B, K, M) → (n_g, M)."""
         n_columns, n_heights = self.columns.shape[2], self.heights.shape[2]
         waves = waves.reshape(len(waves), n_columns, n_heights * waves.shape[-1])
         sums = (self.columns.conj() @ waves).unflatten(2, (n_heights, -1))
@@ -147,14 +148,15 @@ class _Group:
 
 
 def _phase_factors(system: System, lattice: Lattice) -> tuple[Tensor, Tensor]:
-    """e^(−i(n₁θ₁ + n₂θ₂)) and e^(−in₃θ₃) with θ = b·r: (N, C) and (N, H)."""
+    """e^(i(n₁θ₁ + n₂θ₂)) and e^(in₃θ₃) with θ = b·r: (N, C) and (N, H)."""
+    layout = system.layout
     reciprocal = lattice.reciprocal[:, list(lattice.axes)]
-    angles = torch.einsum("na,nba->nb", system.positions, reciprocal[system.batch])
+    angles = layout.unpad(layout.pad(system.positions) @ reciprocal.transpose(1, 2))
     columns = angles[:, :2] @ lattice.columns.T
     heights = angles[:, 2:] * lattice.heights
     return _unit(columns), _unit(heights)
 
 
 def _unit(angle: Tensor) -> Tensor:
-    """e^(−i angle)."""
-    return torch.complex(torch.cos(angle), -torch.sin(angle))
+    """e^(i angle)."""
+    return torch.complex(torch.cos(angle), torch.sin(angle))
