@@ -7,6 +7,7 @@ import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +64,12 @@ class OpenedModel:
     @property
     def version(self) -> int:
         """Grows whenever a weight is changed in place, e.g. by a training step."""
-        return sum(weight._version for weight in self.model.parameters())
+        return sum(weight._version for weight in self._weights)
+
+    @cached_property
+    def _weights(self) -> tuple[Tensor, ...]:
+        # Walking a tree of modules takes longer than everything else that a cached answer needs.
+        return tuple(self.model.parameters())
 
     def __deepcopy__(self, memo: dict[int, Any]) -> OpenedModel:
         return self
