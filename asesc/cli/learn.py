@@ -9,7 +9,9 @@ import typer
 
 
 def train(
-    config: Annotated[Path, typer.Argument(help="YAML file; see tutorials/04_train.py.")],
+    config: Annotated[
+        Path, typer.Argument(help="YAML file; see tutorials/04_train_a_small_model.py.")
+    ],
     fresh: Annotated[
         bool, typer.Option("--fresh", help="Start anew instead of resuming a checkpoint.")
     ] = False,
@@ -45,10 +47,15 @@ def evaluate(
     from rich.console import Console
     from rich.table import Table
 
+    from asesc.errors import InputError
     from asesc.pretrained import load_model
     from asesc.training import evaluate_frames, plot_parity, read_frames
 
     frames = read_frames(data, prefix=prefix, limit=limit)
+    if not any(frame.labels for frame in frames):
+        raise InputError(
+            f"{data} has no label named {prefix}energy, {prefix}forces, …; see --prefix"
+        )
     errors = evaluate_frames(load_model(model, dtype=dtype), frames, batch_size=batch_size)
     table = Table(title=f"{model} on {data.name}, {len(frames)} frames, {dtype}")
     for name in ("label", "RMSE", "MAE", "unit", "relative RMSE", "numbers"):

@@ -30,29 +30,26 @@ class Record:
     def __init__(self, atoms: Atoms, path: Path) -> None:
         self.path = path
         self.timestep: float | None = None
+        self.fmax: float | None = None
         self._atoms = atoms
         self._trajectory = Trajectory(str(path), "w", atoms)
         self._energies: list[float] = []
         self._forces: list[float] = []
+        self._kinetic: list[float] = []
         self._temperatures: list[float] = []
         self._bar: tuple[Progress, TaskID] | None = None
 
     def __call__(self) -> None:
-        """Write the present frame, once per geometry."""
+        """Write the present frame."""
         atoms = self._atoms
-        if self._energies and self._same_as_last():
-            return
         self._energies.append(atoms.get_potential_energy())
         self._forces.append(float(np.linalg.norm(atoms.get_forces(), axis=1).max()))
+        self._kinetic.append(atoms.get_kinetic_energy())
         self._temperatures.append(atoms.get_temperature())
-        self._last = atoms.positions.copy()
         self._trajectory.write()
         if self._bar is not None:
             progress, task = self._bar
             progress.update(task, completed=len(self._energies) - 1)
-
-    def _same_as_last(self) -> bool:
-        return np.array_equal(self._last, self._atoms.positions)
 
     @contextmanager
     def progress(self, what: str, total: int) -> Iterator[None]:
@@ -67,32 +64,52 @@ class Record:
         self._trajectory.close()
 
     def plot(self, path: Path, *, title: str) -> Path:
-        """Course of energy, force and temperature; for one frame charges and forces per atom."""
+        """Course of energy, force or temperature; for one frame charges and forces per atom."""
         from matplotlib.figure import Figure
 
-        figure = Figure(figsize=(7.2, 3.2), layout="constrained")
-        left, right = figure.subplots(1, 2)
-        if len(self._energies) == 1:
-            self._plot_atoms(left, right)
+        figure = Figure(figsize=(7.6, 3.4), layout="constrained")
+        left, right = figure.subplots(1, 2, gridspec_kw={"wspace": 0.08})
+        if self.timestep is not None:
+            self._plot_dynamics(left, right, self.timestep)
+        elif len(self._energies) > 1:
+            self._plot_relaxation(left, right)
         else:
-            self._plot_course(left, right)
+            self._plot_atoms(left, right)
+        for axes in (left, right):
+            axes.grid(alpha=0.25)
         figure.suptitle(title, fontsize=10)
         figure.savefig(path, dpi=150)
         return path
 
-    def _plot_course(self, left: Axes, right: Axes) -> None:
-        dynamics = self.timestep is not None
-        steps = np.arange(len(self._energies)) * (self.timestep or 1)
-        name = "time (fs)" if dynamics else "step"
-        energies = np.array(self._energies) - self._energies[0]
-        left.plot(steps, 1e3 * energies / len(self._atoms), "-" if dynamics else ".-")
-        left.set(xlabel=name, ylabel="potential energy − first (meV/atom)")
-        if dynamics:
-            right.plot(steps, self._temperatures)
-            right.set(xlabel=name, ylabel="temperature (K)")
-        else:
-            right.semilogy(steps, self._forces, ".-")
-            right.set(xlabel=name, ylabel="largest force (eV/Å)")
+    def _per_atom(self, energies: list[float]) -> np.ndarray:
+        """Change since the first frame, meV/atom."""
+        return 1e3 * (np.array(energies) - energies[0]) / len(self._atoms)
+
+    def _plot_dynamics(self, left: Axes, right: Axes, timestep: float) -> None:
+        times = timestep * np.arange(len(self._energies))
+        total = [a + b for a, b in zip(self._energies, self._kinetic, strict=True)]
+        left.plot(times, self._per_atom(self._energies), label="potential")
+        left.plot(times, self._per_atom(total), label="potential + kinetic")
+        left.set(xlabel="time (fs)", ylabel="energy − first (meV/atom)")
+        left.legend()
+        right.plot(times, self._temperatures)
+        right.set(xlabel="time (fs)", ylabel="temperature (K)")
+
+    def _plot_relaxation(self, left: Axes, right: Axes) -> None:
+        from matplotlib.ticker import LogLocator, MaxNLocator
+
+        left.plot(self._per_atom(self._energies), ".-")
+        left.set(xlabel="step", ylabel="energy − first (meV/atom)")
+        right.semilogy(self._forces, ".-")
+        if self.fmax is not None:
+            right.axhline(self.fmax, color="0.4", ls="--", lw=1, label=f"goal {self.fmax:g} eV/Å")
+            right.legend()
+        right.set(xlabel="step", ylabel="largest force (eV/Å)")
+        right.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        right.yaxis.set_major_formatter("{x:g}")
+        right.yaxis.set_minor_formatter("")
+        for axes in (left, right):
+            axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
     def _plot_atoms(self, left: Axes, right: Axes) -> None:
         atoms = self._atoms
@@ -103,6 +120,7 @@ class Record:
             mask = np.array(atoms.symbols) == symbol
             left.plot(index[mask], charges[mask], "o", ms=4, label=symbol)
             right.plot(index[mask], forces[mask], "o", ms=4, label=symbol)
-        left.set(xlabel="atom", ylabel="charge of the model density (e)")
+        left.set(xlabel="atom", ylabel="charge (e)")
+        left.axhline(0, color="0.4", lw=0.8)
         left.legend()
         right.set(xlabel="atom", ylabel="|force| (eV/Å)", ylim=(0, None))

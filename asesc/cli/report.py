@@ -35,7 +35,9 @@ def result_table(atoms: Atoms, model: str) -> Table:
     if "stress" in results:
         pressure = -results["stress"][:3].mean() / units.GPa
         rows.append(("pressure", f"{pressure:.4f}", "GPa"))
-    rows.append(("total charge", f"{results['charges'].sum():+.8f}", "e"))
+    # Adding zero turns −0.0 into 0.0.
+    total = round(results["charges"].sum(), 8) + 0.0
+    rows.append(("total charge", f"{total:+.8f}", "e"))
     rows.append(("electric field", _vector(extras["electric_field"]), "V/Å"))
     if "dipole" in results:
         rows.append(("dipole", _vector(results["dipole"]), "e Å"))
@@ -57,7 +59,6 @@ _E_PER_A2 = 1 / (units.C / units.m**2)
 
 
 def _vector(values: np.ndarray) -> str:
-    # Adding zero turns −0.0 into 0.0.
     return "  ".join(f"{value + 0.0:.5f}" for value in np.round(values, 5))
 
 

@@ -35,10 +35,10 @@ def run(
     ] = None,
     relax: Annotated[bool, typer.Option("--relax", help="Relax the positions.")] = False,
     cell: Annotated[bool, typer.Option("--cell", help="With --relax: relax the cell too.")] = False,
-    fmax: Annotated[float, typer.Option(help="Largest force after --relax, eV/Å.")] = 0.01,
+    fmax: Annotated[float, typer.Option(min=0, help="Largest force after --relax, eV/Å.")] = 0.01,
     md: Annotated[Ensemble | None, typer.Option(help="Molecular dynamics.")] = None,
-    steps: Annotated[int, typer.Option(help="Most steps of --relax or --md.")] = 200,
-    temperature: Annotated[float, typer.Option(help="Of --md, K.")] = 300.0,
+    steps: Annotated[int, typer.Option(min=1, help="Most steps of --relax or --md.")] = 200,
+    temperature: Annotated[float, typer.Option(min=0, help="Of --md, K.")] = 300.0,
     timestep: Annotated[float, typer.Option(help="Of --md, fs.")] = 1.0,
     seed: Annotated[int, typer.Option(help="Of the initial velocities.")] = 0,
     output: Annotated[str | None, typer.Option(help="Prefix of the files written.")] = None,
@@ -53,6 +53,8 @@ def run(
     """
     if relax and md:
         raise InputError("--relax and --md were both given; run one after the other")
+    if cell and not relax:
+        raise InputError("--cell relaxes the cell together with the positions; add --relax")
     from rich.console import Console
 
     from asesc.calculators import SCCalculator
@@ -68,17 +70,18 @@ def run(
         atoms.info.pop("external_field", None)
         atoms.info["electric_field"] = parse_vector(field)
     atoms.calc = SCCalculator(model, dtype=dtype, device=device)
-    prefix = Path(output or Path(structure).name.split(".")[0])
-    record = Record(atoms, prefix.with_suffix(".traj"))
-    record()
+    trajectory, plot = output_paths(structure, output)
+    # Before any file of an earlier run is replaced.
+    atoms.get_forces()
+    record = Record(atoms, trajectory)
     if relax:
         _relax(atoms, record, fmax=fmax, steps=steps, with_cell=cell)
     elif md:
         _dynamics(atoms, record, md, steps, temperature, timestep, seed)
+    else:
+        record()
     record.close()
-    plot = record.plot(
-        prefix.with_suffix(".png"), title=f"{atoms.get_chemical_formula()} · model {model}"
-    )
+    record.plot(plot, title=_title(atoms, model))
     console = Console()
     console.print(result_table(atoms, model))
     seconds = time.perf_counter() - start
@@ -110,8 +113,27 @@ def read_structure(source: str) -> Atoms:
         atoms = read(path)
     except UnknownFileTypeError as error:
         raise InputError(f"ASE does not know the format of {source!r}: {error}") from error
+    except (OSError, ValueError, IndexError, KeyError, StopIteration) as error:
+        # What ASE's readers raise on damaged files.
+        raise InputError(f"ASE cannot read {str(path)!r}: {error or 'it is empty'}") from error
     atoms.calc = None
     return atoms
+
+
+def output_paths(structure: str, prefix: str | None) -> tuple[Path, Path]:
+    """Trajectory and plot: by default named like the structure, beside neither it nor its model.
+
+    Raises
+    ------
+    InputError
+        If the folder does not exist.
+    """
+    name = prefix or Path(structure).name.split(".")[0]
+    if Path(f"{name}.traj").resolve() == Path(structure).resolve():
+        name += "-run"
+    if not Path(name).parent.is_dir():
+        raise InputError(f"--output {name!r}: there is no folder {str(Path(name).parent)!r}")
+    return Path(f"{name}.traj"), Path(f"{name}.png")
 
 
 def parse_vector(text: str) -> list[float]:
@@ -129,6 +151,15 @@ def parse_vector(text: str) -> list[float]:
     return numbers
 
 
+def _title(atoms: Atoms, model: str) -> str:
+    extras = atoms.calc.extras
+    field = ", ".join(f"{component:g}" for component in extras["electric_field"])
+    return (
+        f"{atoms.get_chemical_formula()} · model {model} · charge {extras['charge']:g} e · "
+        f"field ({field}) V/Å"
+    )
+
+
 def _relax(atoms: Atoms, record: Record, *, fmax: float, steps: int, with_cell: bool) -> None:
     from ase.filters import FrechetCellFilter
     from ase.optimize import BFGS
@@ -136,6 +167,7 @@ def _relax(atoms: Atoms, record: Record, *, fmax: float, steps: int, with_cell: 
     target = FrechetCellFilter(atoms) if with_cell else atoms
     optimiser = BFGS(target, logfile=None)
     optimiser.attach(record)
+    record.fmax = fmax
     with record.progress("relaxing", steps):
         converged = optimiser.run(fmax=fmax, steps=steps)
     if not converged:
@@ -156,11 +188,11 @@ def _dynamics(
     import numpy as np
     from ase import units
     from ase.md.bussi import Bussi
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution, Stationary
+    from ase.md.velocitydistribution import Stationary, thermalize_momenta
     from ase.md.verlet import VelocityVerlet
 
     random = np.random.default_rng(seed)
-    MaxwellBoltzmannDistribution(atoms, temperature_K=temperature, rng=random)
+    thermalize_momenta(atoms, temperature, rng=random)
     Stationary(atoms)
     dt = timestep * units.fs
     if ensemble is Ensemble.nve:
