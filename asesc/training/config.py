@@ -107,6 +107,9 @@ class TrainingConfig:
         ``float32`` or ``float64`` for the backbone; electrostatics are always float64.
     start_from : str, optional
         Name or folder of a model to go on with, instead of ``model``.
+    field_range : float, V/Å, optional
+        Largest applied field that the card allows; by default the largest of the training data.
+        Models that know the field through Born charges and polarisability state it here.
     devices : int, optional
         Processes, one per GPU; by default all GPUs of the machine, or one process on the CPU.
     """
@@ -122,6 +125,7 @@ class TrainingConfig:
     dtype: str = "float32"
     seed: int = 0
     start_from: str | None = None
+    field_range: float | None = None
     devices: int | None = None
 
     def __post_init__(self) -> None:
@@ -202,13 +206,13 @@ def _value(key: str, value: Any, spec: Any, where: str) -> Any:
         if not isinstance(value, Mapping):
             raise InputError(f"{where}: {key} is {value!r}, not a mapping of keys to values")
         return {k: _number(v) if key == "targets" else v for k, v in value.items()}
-    if spec.type == "float":
+    if value is None and spec.default is None:
+        return None
+    if spec.type.startswith("float"):
         number = _number(value)
         if not (isinstance(number, float) and number >= 0):
             raise InputError(f"{where}: {key} is {value!r}, not a number of at least 0")
         return number
-    if value is None and spec.default is None:
-        return None
     least = 0 if key == "seed" else 1
     if spec.type.startswith("int") and not (type(value) is int and value >= least):
         raise InputError(f"{where}: {key} is {value!r}, not an integer of at least {least}")

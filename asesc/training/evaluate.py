@@ -147,9 +147,11 @@ def plot_parity(errors: dict[str, LabelError], path: str | Path, *, title: str) 
     for n, error in enumerate(errors.values(), start=1):
         axes = figure.add_subplot(rows, columns, n)
         shift = error.reference.mean() if error.label == "energy" else 0.0
-        axes.plot(error.reference - shift, error.predicted - shift, ".", ms=2, alpha=0.5)
+        size = 2 if error.reference.size > 1000 else 5
+        axes.plot(error.reference - shift, error.predicted - shift, ".", ms=size, alpha=0.5)
         low, high = axes.get_xlim()
         axes.plot([low, high], [low, high], color="0.4", lw=0.8)
+        axes.grid(alpha=0.25)
         name = error.label.replace("_", " ")
         relative = " − mean" if error.label == "energy" else ""
         axes.set(xlabel=f"reference {name}{relative} ({error.unit})", ylabel="predicted")

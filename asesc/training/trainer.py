@@ -47,6 +47,7 @@ _EXPECTED_WARNINGS = (
     r".isinstance\(treespec, LeafSpec\). is deprecated",
     "`torch.jit.* is deprecated",
     ".*does not have many workers",
+    "It is recommended to use .*sync_dist",
     "Checkpoint directory .* exists and is not empty",
     "The number of training batches .* is smaller than the logging interval",
 )
@@ -255,7 +256,7 @@ def model_card(
     return ModelCard(
         name=config.name,
         charge_range=(min(charges), max(charges)),
-        field_range=max(fields),
+        field_range=max(fields) if config.field_range is None else config.field_range,
         boundaries=tuple(names[n] for n in sorted(boundaries)),
         errors=measures,
         **texts,
