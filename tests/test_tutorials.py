@@ -1,0 +1,76 @@
+"""Every tutorial runs, and shows what it promises."""
+
+import os
+import runpy
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+TUTORIALS = Path(__file__).resolve().parents[1] / "tutorials"
+
+
+@pytest.fixture
+def play(tmp_path, monkeypatch):
+    """Run a tutorial in an empty folder; the names it defined."""
+    monkeypatch.chdir(tmp_path)
+    # Remembered, so that what a tutorial sets is undone.
+    monkeypatch.setenv("ASESC_MODELS", os.environ.get("ASESC_MODELS", ""))
+
+    def run(number: str) -> dict:
+        (script,) = TUTORIALS.glob(f"{number}_*.py")
+        names = runpy.run_path(str(script), run_name="__main__")
+        (plot,) = tmp_path.glob(f"{number}_*.png")
+        assert plot.stat().st_size > 10_000
+        return names
+
+    yield run
+    from matplotlib import pyplot
+
+    pyplot.close("all")
+
+
+def test_there_is_a_test_for_every_tutorial():
+    numbers = sorted(path.name[:2] for path in TUTORIALS.glob("*.py"))
+    assert numbers == ["01", "02", "03", "04"]
+
+
+def test_first_calculation(play):
+    names = play("01")
+    assert abs(names["charges"].sum()) < 1e-8
+    assert 3.3 < names["dipole"] < 4.6  # Debye; 3.7 measured
+    assert names["optimiser"].nsteps < 100
+    np.testing.assert_allclose(np.diag(names["dielectric"]), 2.38, atol=0.15)  # PBE: 2.38
+    assert names["largest_push"] > 0.1
+    assert names["difference"] < 0.02 * names["largest_push"]
+
+
+def test_charge_and_field(play):
+    names = play("02")
+    np.testing.assert_allclose(names["force_on_ion"], [0, 0, 0.1], atol=1e-12)
+    assert names["by_calculator"] == names["by_info"] != names["free_energy"]
+    assert names["back_again"] == names["free_energy"]
+    assert names["slope"] == pytest.approx(-names["dipole"][0], abs=1e-6)
+    assert names["missing"].max() < 1e-6
+    assert "outside the trained range" in names["refusal"]
+    assert names["unchanged"] == 0 and abs(names["total"]) < 1e-8
+
+
+def test_which_boundary(play):
+    names = play("03")
+    assert names["slopes"]["ion, +1 e"] == pytest.approx(-1, abs=0.05)
+    assert names["slopes"]["ion pair, neutral"] == pytest.approx(-3, abs=0.15)
+    assert names["unexplained"] < 1e-5
+    assert names["madelung"] == pytest.approx(1.747565, abs=1e-5)
+    assert names["slab_change"] < 1e-8
+    assert np.ptp(names["by_boundary"]["periodic"]) > 0.1
+
+
+def test_train_a_small_model(play):
+    names = play("04")
+    relative = {label: error.relative for label, error in names["errors"].items()}
+    assert relative["energy"] < 0.15 and relative["forces"] < 0.25 and relative["dipole"] < 0.15
+    np.testing.assert_allclose(names["charges"], [0.8, 0.8, -0.8, -0.8], rtol=0.1)
+    assert names["card"].errors["forces"].value == pytest.approx(
+        names["errors"]["forces"].rmse, rel=1e-3
+    )
