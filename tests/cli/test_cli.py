@@ -1,0 +1,254 @@
+"""Every command, as a user types it."""
+
+import json
+import os
+import resource
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from ase.build import molecule
+from ase.io import read, write
+from builders import random_model
+from teaching import labelled, water, write_run
+from typer.testing import CliRunner
+
+from asesc.cli import app, main
+from asesc.cli.record import Record
+from asesc.cli.run import output_paths, parse_vector
+from asesc.errors import InputError
+from asesc.pretrained import Measure, ModelCard, save_model
+
+FAMILY = "SplitChargeEquilibration"
+CARD = ModelCard(
+    name="tiny",
+    level_of_theory="random numbers",
+    training_data="none",
+    charge_range=(-1.0, 1.0),
+    field_range=0.2,
+    boundaries=("open",),
+    errors={"forces": Measure(0.5, "eV/Å")},
+    limits="Tests only.",
+    licence="MIT",
+    citation="none",
+)
+PNG = b"\x89PNG"
+
+
+@pytest.fixture(autouse=True)
+def workplace(tmp_path, monkeypatch):
+    """An empty folder to work in, and the model 'tiny' with an example beside it."""
+    models = tmp_path / "models"
+    save_model(random_model(FAMILY), models / "tiny", CARD)
+    write(models / "tiny" / "example.xyz", water(0))
+    monkeypatch.setenv("ASESC_MODELS", str(models))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work
+
+
+def asesc(*arguments: str) -> str:
+    """Run a command that must succeed; what it printed."""
+    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
+    assert result.exit_code == 0, result.output
+    return result.output
+
+
+def refused(capsys, monkeypatch, *arguments: str) -> str:
+    """Run a command that must end with exit code 2 and one message, which is returned."""
+    monkeypatch.setattr(sys, "argv", ["asesc", *arguments])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 2
+    captured = capsys.readouterr()
+    assert captured.out == "" and captured.err.count("error: ") == 1
+    return captured.err
+
+
+def test_help_is_fast_and_does_not_import_torch():
+    script = (
+        "import sys, asesc.cli, typer.testing as t\n"
+        "out = t.CliRunner().invoke(asesc.cli.app, ['--help'])\n"
+        "assert 'doctor' in out.output, out.output\n"
+        "slow = {'torch', 'numpy.linalg', 'ase.io', 'matplotlib', 'lightning'} & set(sys.modules)\n"
+        "sys.exit(str(slow) if 'torch' in slow or 'lightning' in slow else 0)\n"
+    )
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    subprocess.run([sys.executable, "-c", script], check=True)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    # Processor time, since tests run beside each other.
+    assert after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime < 0.7
+
+
+def test_every_command_shows_an_example():
+    for command in ("run", "doctor", "train", "evaluate"):
+        assert "Example: asesc" in asesc(command, "--help")
+    for command in ("list", "info"):
+        assert "Example: asesc" in asesc("models", command, "--help")
+    assert asesc("--version").count(".") == 2
+
+
+def test_run_in_a_field(workplace):
+    output = asesc("run", "tiny", "--model", "tiny", "--field", "0,0,0.05", "--charge", "1")
+    for part in ("H2O, model tiny", "+1.00000000", "0.05000", "V/Å", "Debye", "dense LU"):
+        assert part in output
+    frame = read("tiny.traj")
+    assert frame.get_charges().sum() == pytest.approx(1)
+    assert frame.get_potential_energy() == pytest.approx(_number(output, "energy"), abs=1e-6)
+    assert (workplace / "tiny.png").read_bytes().startswith(PNG)
+
+
+def _number(output: str, row: str) -> float:
+    line = next(line for line in output.splitlines() if line.startswith(f"│ {row} "))
+    return float(line.split("│")[2])
+
+
+def test_options_win_over_the_file(workplace):
+    atoms = water(1)
+    atoms.info.update(charge=-1, external_field=[0, 0, 0.1])
+    write("ion.xyz", atoms)
+    assert "-1.00000000" in asesc("run", "ion.xyz", "--model", "tiny")
+    output = asesc("run", "ion.xyz", "--model", "tiny", "--charge", "0", "--field", "0.1,0,0")
+    assert "+0.00000000" in output and "0.10000  0.00000  0.00000" in output
+
+
+def test_relax(workplace):
+    output = asesc("run", "tiny", "--model", "tiny", "--relax", "--steps", "3", "--output", "r")
+    frames = read("r.traj", ":")
+    assert len(frames) == 4
+    assert frames[-1].get_potential_energy() < frames[0].get_potential_energy()
+    assert (workplace / "r.png").read_bytes().startswith(PNG)
+    assert "not relaxed to 0.01 eV/Å within 3 steps" in output
+
+
+@pytest.mark.parametrize("ensemble", ["nve", "nvt"])
+def test_dynamics(workplace, ensemble):
+    options = ["--md", ensemble, "--steps", "4", "--timestep", "0.2", "--temperature", "200"]
+    asesc("run", "tiny", "--model", "tiny", *options)
+    frames = read("tiny.traj", ":")
+    assert len(frames) == 5
+    assert frames[0].get_temperature() > 20  # velocities are there from the first frame on
+    assert (workplace / "tiny.png").read_bytes().startswith(PNG)
+    if ensemble == "nve":
+        total = [frame.get_total_energy() for frame in frames]
+        assert np.ptp(total) < 0.02 * np.ptp([f.get_potential_energy() for f in frames]) + 1e-4
+
+
+def test_the_input_is_not_overwritten(workplace):
+    write("water.traj", water(2))
+    before = (workplace / "water.traj").read_bytes()
+    assert "wrote water-run.traj" in asesc("run", "water.traj", "--model", "tiny")
+    assert (workplace / "water.traj").read_bytes() == before
+
+
+def test_a_refused_run_touches_no_file(workplace, capsys, monkeypatch):
+    asesc("run", "tiny", "--model", "tiny")
+    before = (workplace / "tiny.traj").read_bytes()
+    refused(capsys, monkeypatch, "run", "tiny", "--model", "tiny", "--charge", "5")
+    assert (workplace / "tiny.traj").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("run", "none.xyz", "--model", "tiny"), "no structure file 'none.xyz'"),
+        (("run", "tiny", "--model", "tny"), "Did you mean 'tiny'"),
+        (("run", "tiny", "--model", "tiny", "--field", "1,2"), "not three numbers"),
+        (("run", "tiny", "--model", "tiny", "--field", "0,0,0.5"), "outside the trained range"),
+        (("run", "tiny", "--model", "tiny", "--charge", "3"), "outside the trained range"),
+        (("run", "tiny", "--model", "tiny", "--relax", "--md", "nve"), "one after the other"),
+        (("run", "tiny", "--model", "tiny", "--cell"), "add --relax"),
+        (("run", "tiny", "--model", "tiny", "--output", "no/where"), "there is no folder 'no'"),
+        (("run", "tiny", "--model", "tiny", "--dtype", "float16"), "choose 'float64'"),
+        (("run", "gold.xyz", "--model", "tiny"), "Au is not in model 'tiny'"),
+        (("run", "broken.xyz", "--model", "tiny"), "ASE cannot read 'broken.xyz'"),
+        (("run", "notes.txt", "--model", "tiny"), "ASE "),
+        (("models", "info", "tinny"), "Did you mean 'tiny'"),
+        (("train", "none.yaml"), "no configuration file"),
+        (("evaluate", "tiny", "none.xyz"), "no data file"),
+        (("evaluate", "tiny", "gold.xyz"), "has no label named REF_energy"),
+        (("doctor", "--model", "tinny"), "Did you mean 'tiny'"),
+    ],
+)
+def test_mistakes_end_as_one_message(capsys, monkeypatch, workplace, arguments, message):
+    gold = molecule("H2O")
+    gold.symbols[0] = "Au"
+    write("gold.xyz", gold)
+    (workplace / "broken.xyz").write_text("3\n\nO 0 0\n")
+    (workplace / "notes.txt").write_text("not a structure")
+    assert message in refused(capsys, monkeypatch, *arguments)
+
+
+def test_models_are_listed_and_shown(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "150")
+    listed = asesc("models", "list")
+    for part in ("tiny", "H O Si", "-1 … +1", "0.2", "open", "MIT"):
+        assert part in listed
+    shown = asesc("models", "info", "tiny")
+    for part in (FAMILY, "up to 0.2 V/Å", "Tests only.", "0.5 eV/Å", "sha256"):
+        assert part in shown
+
+
+def test_doctor_is_green():
+    output = asesc("doctor")
+    for part in ("torch", "device", "boundaries", "model tiny", "force − finite difference"):
+        assert part in output
+    assert "dE/dField + dipole" in output
+
+
+def test_doctor_asks_for_models(monkeypatch, tmp_path):
+    """A model without an example structure is not a test case; the exit code says what is red."""
+    (tmp_path / "models" / "tiny" / "example.xyz").unlink()
+    monkeypatch.setattr("asesc.pretrained.list_models", lambda: ["tiny"])
+    result = CliRunner().invoke(app, ["doctor"])
+    assert result.exit_code == 1
+    assert "none found" in result.output
+
+
+def test_evaluate_prints_a_table_and_draws(workplace, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "120")
+    teacher = random_model(FAMILY)
+    labels = ("energy", "forces", "dipole", "born_charges", "polarizability")
+    write("data.xyz", [labelled(teacher, water(n), labels) for n in range(2)])
+    output = asesc("evaluate", "tiny", "data.xyz")
+    for label in ("energy", "forces", "dipole", "born charges", "polarizability", "RMSE"):
+        assert label in output
+    assert "0.00000" in output  # the teacher is right
+    assert (workplace / "tiny-parity.png").read_bytes().startswith(PNG)
+    asesc("evaluate", "tiny", "data.xyz", "--limit", "1", "--plot", "one.png")
+    assert (workplace / "one.png").is_file()
+
+
+def test_train_resume_and_use_a_model(workplace, monkeypatch):
+    path = write_run(workplace, n_frames=2, optimiser={"epochs": 1})
+    output = asesc("train", str(path), "--no-progress")
+    assert "validation RMSE, forces" in output
+    first = json.loads((workplace / "out/student/card.json").read_text())["sha256"]
+    asesc("train", str(path), "--no-progress")
+    assert json.loads((workplace / "out/student/card.json").read_text())["sha256"] == first
+    monkeypatch.setenv("ASESC_MODELS", str(workplace / "out"))
+    write("water.xyz", water(0))
+    assert "model student" in asesc("run", "water.xyz", "--model", "student")
+
+
+def test_paths_and_vectors():
+    assert [str(p) for p in output_paths("a/b.cif", None)] == ["b.traj", "b.png"]
+    assert [str(p) for p in output_paths("b.cif", "run.1")] == ["run.1.traj", "run.1.png"]
+    assert parse_vector("0, -1e-2,3") == [0.0, -0.01, 3.0]
+    with pytest.raises(InputError, match="not three numbers"):
+        parse_vector("0,0,x")
+
+
+def test_the_record_keeps_every_step(workplace):
+    from ase.calculators.emt import EMT
+
+    atoms = molecule("N2", calculator=EMT())
+    record = Record(atoms, workplace / "n2.traj")
+    for shift in (0.0, 0.1, 0.2):
+        atoms.positions[0, 2] += shift
+        record()
+    record.close()
+    assert len(read("n2.traj", ":")) == 3
+    assert os.path.getsize(record.plot(workplace / "n2.png", title="N2")) > 10_000
