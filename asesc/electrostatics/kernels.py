@@ -161,18 +161,17 @@ def sample(
     edges = torch.linalg.vector_norm(cells.detach(), dim=-1).amax(0)
     bounds = (cutoff * edges / (2 * math.pi)).long().tolist()
     first, second, last = sorted(range(3), key=lambda axis: bounds[axis])
-    integers, heights = _grid(bounds, (first, second, last), cells)
+    integers, multiplicity = _grid(bounds, (first, second, last), cells)
     reciprocal = _reciprocal(cells)
     wave_vectors = integers @ reciprocal[:, None]
     k2 = (wave_vectors * wave_vectors).sum(-1)
     inside = k2.detach() < cutoff**2
     used = inside.any(0).any(-1)
     wave_vectors, k2 = wave_vectors[:, used].flatten(1, 2), k2[:, used].flatten(1)
-    # Of every ±k one is listed, but at height 0 both are.
-    multiplicity = (inside[:, used] * (1 + (heights > 0))).flatten(1)
+    multiplicity = (inside[:, used] * multiplicity[used]).flatten(1)
     return Lattice(
         columns=integers[used, 0][:, [first, second]],
-        heights=heights,
+        heights=integers[0, :, last],
         axes=(first, second, last),
         reciprocal=reciprocal,
         wave_vectors=wave_vectors,
@@ -188,18 +187,21 @@ def _reciprocal(cells: Tensor) -> Tensor:
 
 
 def _grid(bounds: list[int], axes: tuple[int, int, int], like: Tensor) -> tuple[Tensor, Tensor]:
-    """Integers of all columns, (C, H, 3), and the heights, (H,)."""
+    """Integers of all columns, (C, H, 3), and how many of ±k each stands for, (C, H)."""
     options = {"dtype": like.dtype, "device": like.device}
     first, second, last = axes
-    heights = torch.arange(bounds[last] + 1, **options)
     columns = torch.cartesian_prod(
         torch.arange(-bounds[first], bounds[first] + 1, **options),
         torch.arange(-bounds[second], bounds[second] + 1, **options),
     )
-    integers = heights.new_zeros(len(columns), len(heights), 3)
+    integers = columns.new_zeros(len(columns), bounds[last] + 1, 3)
     integers[..., first], integers[..., second] = columns[:, :1], columns[:, 1:]
-    integers[..., last] = heights
-    return integers, heights
+    integers[..., last] = torch.arange(bounds[last] + 1, **options)
+    # Columns come in order, so that at height 0 the opposite of one is as far from the other end.
+    multiplicity = torch.full_like(integers[..., 0], 2.0)
+    centre = len(columns) // 2
+    multiplicity[:centre, 0], multiplicity[centre, 0] = 0.0, 1.0
+    return integers, multiplicity
 
 
 def _extents(system: System, coordinates: Tensor) -> Tensor:

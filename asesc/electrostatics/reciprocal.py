@@ -72,8 +72,8 @@ class ReciprocalCoulomb(CoulombOperator):
         system, layout = self.system, self.system.layout
         n_structures, n = layout.shape
         kept = (self._lattice.weights != 0).any(0).nonzero()[:, 0]
-        n_heights = self._heights.shape[1]
-        phases = self._columns[:, kept // n_heights] * self._heights[:, kept % n_heights]
+        phases = (self._columns[:, :, None] * self._heights[:, None]).flatten(1)
+        phases = phases.index_select(1, kept)
         width2 = self.basis.widths[:, None] ** 2
         phases = phases * torch.exp(-0.5 * width2 * self._lattice.k2[:, kept][system.batch])
         form = self._form[:, kept].transpose(-1, -2)[:, None]
