@@ -28,7 +28,9 @@ def train(
     from asesc.training import train as run_training
 
     card = run_training(read_config(config), resume=not fresh, progress=progress)
-    Console().print(model_info(card))
+    # Only one process of a distributed run has written the model and completed its card.
+    if card.sha256:
+        Console().print(model_info(card))
 
 
 def evaluate(

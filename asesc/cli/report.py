@@ -62,6 +62,10 @@ def _vector(values: np.ndarray) -> str:
     return "  ".join(f"{value + 0.0:.5f}" for value in np.round(values, 5))
 
 
+def _span(low: float, high: float) -> str:
+    return f"{low:+g} … {high:+g}" if low != high else f"{low:+g}" if low else "0"
+
+
 def model_list(cards: list[ModelCard]) -> Table:
     """One line per model."""
     table = Table(title="models")
@@ -72,7 +76,7 @@ def model_list(cards: list[ModelCard]) -> Table:
         table.add_row(
             card.name,
             " ".join(card.elements),
-            f"{low:+g}" if low == high else f"{low:+g} … {high:+g}",
+            _span(low, high),
             f"{card.field_range:.3g}",
             ", ".join(card.boundaries),
             card.level_of_theory,
@@ -90,7 +94,7 @@ def model_info(card: ModelCard) -> Table:
     rows = {
         "family": card.family,
         "elements": " ".join(card.elements),
-        "total charge": f"{low:+g} … {high:+g} e",
+        "total charge": f"{_span(low, high)} e",
         "applied field": f"up to {card.field_range:.3g} V/Å",
         "boundaries": ", ".join(card.boundaries),
         "level of theory": card.level_of_theory,

@@ -48,6 +48,7 @@ _EXPECTED_WARNINGS = (
     "`torch.jit.* is deprecated",
     ".*does not have many workers",
     "It is recommended to use .*sync_dist",
+    "Grad strides do not match bucket view strides",
     "Checkpoint directory .* exists and is not empty",
     "The number of training batches .* is smaller than the logging interval",
 )
@@ -90,11 +91,8 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
             train_dataloaders=_loader(train_frames, config, shuffle=True),
             val_dataloaders=_loader(valid_frames, config, shuffle=False),
             ckpt_path=resumed,
-            weights_only=None if resumed is None else True,
+            weights_only=True,
         )
-    # The weights in a checkpoint are the average; a run that was complete before has only those.
-    averaged = torch.load(checkpoint, weights_only=True, map_location="cpu")["state_dict"]
-    training.load_state_dict(averaged)
     model = training.model.cpu().eval()
     errors = evaluate_frames(model, valid_frames, batch_size=config.data.batch_size)
     card = model_card(config, train_frames, errors)
@@ -144,11 +142,21 @@ def _undisturbed(seed: int) -> Iterator[None]:
                 os.environ[_CUBLAS] = workspace
 
 
+class ShippedAverage(EMAWeightAveraging):
+    """Moving average of the weights that is validated and, at the end, left in the model."""
+
+    def teardown(
+        self, trainer: lightning.Trainer, pl_module: lightning.LightningModule, stage: str
+    ) -> None:
+        """Also after a resumed run that was complete, of which Lightning trains nothing."""
+        self._copy_average_to_current(pl_module)
+
+
 def _trainer(config: TrainingConfig, output: Path, progress: bool) -> lightning.Trainer:
     settings = config.optimiser
     devices = config.devices or max(1, torch.cuda.device_count())
     callbacks: list[Any] = [
-        EMAWeightAveraging(decay=settings.ema_decay, use_buffers=False),
+        ShippedAverage(decay=settings.ema_decay, use_buffers=False),
         ModelCheckpoint(
             dirpath=output,
             filename=_LAST,

@@ -133,7 +133,7 @@ def test_dynamics(workplace, ensemble):
     assert (workplace / "tiny.png").read_bytes().startswith(PNG)
     if ensemble == "nve":
         total = [frame.get_total_energy() for frame in frames]
-        assert np.ptp(total) < 0.02 * np.ptp([f.get_potential_energy() for f in frames]) + 1e-4
+        assert np.ptp(total) < 0.05 * np.ptp([f.get_potential_energy() for f in frames])
 
 
 def test_the_input_is_not_overwritten(workplace):
