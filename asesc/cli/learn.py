@@ -47,8 +47,8 @@ def evaluate(
     Example: `asesc evaluate quartz valid.xyz --plot parity.png`
     """
     from rich.console import Console
-    from rich.table import Table
 
+    from asesc.cli.report import error_table
     from asesc.errors import InputError
     from asesc.pretrained import load_model
     from asesc.training import evaluate_frames, plot_parity, read_frames
@@ -59,20 +59,8 @@ def evaluate(
             f"{data} has no label named {prefix}energy, {prefix}forces, …; see --prefix"
         )
     errors = evaluate_frames(load_model(model, dtype=dtype), frames, batch_size=batch_size)
-    table = Table(title=f"{model} on {data.name}, {len(frames)} frames, {dtype}")
-    for name in ("label", "RMSE", "MAE", "unit", "relative RMSE", "numbers"):
-        table.add_column(name, justify="left" if name in ("label", "unit") else "right")
-    for label, error in errors.items():
-        table.add_row(
-            label.replace("_", " "),
-            f"{error.rmse:.5f}",
-            f"{error.mae:.5f}",
-            error.unit,
-            f"{100 * error.relative:.2f} %",
-            str(error.reference.size),
-        )
     console = Console()
-    console.print(table)
+    console.print(error_table(errors, f"{model} on {data.name}, {len(frames)} frames, {dtype}"))
     path = plot or Path(f"{Path(model).name}-parity.png")
     plot_parity(errors, path, title=f"{model} on {data.name}")
     console.print(f"wrote {path}")

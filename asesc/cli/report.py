@@ -9,9 +9,12 @@ from ase import units
 from rich.table import Table
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from ase import Atoms
 
     from asesc.pretrained import ModelCard
+    from asesc.training import LabelError
 
 _DEBYE = units.Debye
 
@@ -108,4 +111,21 @@ def model_info(card: ModelCard) -> Table:
         rows[f"validation RMSE, {label.replace('_', ' ')}"] = f"{error.value:.4g} {error.unit}"
     for name, text in rows.items():
         table.add_row(name, text)
+    return table
+
+
+def error_table(errors: Mapping[str, LabelError], title: str) -> Table:
+    """Errors per label, as ``asesc evaluate`` prints them."""
+    table = Table(title=title)
+    for name in ("label", "RMSE", "MAE", "unit", "relative RMSE", "numbers"):
+        table.add_column(name, justify="left" if name in ("label", "unit") else "right")
+    for label, error in errors.items():
+        table.add_row(
+            label.replace("_", " "),
+            f"{error.rmse:.5f}",
+            f"{error.mae:.5f}",
+            error.unit,
+            f"{100 * error.relative:.2f} %",
+            str(error.reference.size),
+        )
     return table
