@@ -81,8 +81,7 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
     """
     train_frames, valid_frames = _frames(config)
     output = Path(config.output)
-    checkpoint = output / f"{_LAST}.ckpt"
-    resumed = str(checkpoint) if resume and checkpoint.is_file() else None
+    last = output / f"{_LAST}.ckpt"
     with _undisturbed(config.seed):
         training = Training(build_model(config, train_frames), config)
         trainer = _trainer(config, output, progress)
@@ -90,13 +89,14 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
             training,
             train_dataloaders=_loader(train_frames, config, shuffle=True),
             val_dataloaders=_loader(valid_frames, config, shuffle=False),
-            ckpt_path=resumed,
+            ckpt_path=str(last) if resume and last.is_file() else None,
             weights_only=True,
         )
-    model = training.model.cpu().eval()
-    errors = evaluate_frames(model, valid_frames, batch_size=config.data.batch_size)
+    errors = evaluate_frames(training.model, valid_frames, batch_size=config.data.batch_size)
     card = model_card(config, train_frames, errors)
-    return save_model(model, output / config.name, card) if trainer.is_global_zero else card
+    return (
+        save_model(training.model, output / config.name, card) if trainer.is_global_zero else card
+    )
 
 
 def _frames(config: TrainingConfig) -> tuple[list[Frame], list[Frame]]:
