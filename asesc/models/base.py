@@ -234,6 +234,7 @@ class Model(nn.Module, ABC):
         self, system: System, *, boundary: str = "auto", accuracy: float = ACCURACY
     ) -> Prediction:
         """Energy, density and dipole of every structure; differentiable in all of the system."""
+        system = system.to(dtype=torch.float64)
         features = self.backbone(system)
         coulomb = boundary_for(boundary, system.pbc).bind(
             system, self.basis(system), accuracy=accuracy
