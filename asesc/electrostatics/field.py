@@ -40,7 +40,7 @@ def require_open_field(system: System) -> None:
             vector = field[along.argmax()].tolist()
             raise InputError(
                 f"electric_field={vector} V/Å has a component along the "
-                f"periodic cell vector {axis}, where −E·r is not defined. Use a field along an open "
-                "direction, or a neutral cell and a family with an itinerant polarisation "
+                f"periodic cell vector {axis}, where −E·r is not defined. Use a field along an "
+                "open direction, or a neutral cell and a family with an itinerant polarisation "
                 "(SplitCharges, SplitChargeEquilibration)"
             )
