@@ -68,6 +68,13 @@ FORBIDDEN_MODULES = {"pickle", "cloudpickle", "dill", "joblib", "marshal", "shel
 FORBIDDEN_CALLS = {"eval", "exec", "torch.load", "yaml.load", "yaml.unsafe_load"}
 
 
+def _unsafe(keyword: ast.keyword) -> bool:
+    """A keyword that lets a loader run code; ``weights_only=True`` is what forbids it."""
+    if keyword.arg == "weights_only":
+        return not (isinstance(keyword.value, ast.Constant) and keyword.value.value is True)
+    return keyword.arg == "allow_pickle"
+
+
 def forbidden(tree: ast.AST) -> list[str]:
     """Uses of anything that may run code that a file contains."""
     found = []
@@ -78,7 +85,7 @@ def forbidden(tree: ast.AST) -> list[str]:
             names = [node.module or "", *(f"{node.module}.{alias.name}" for alias in node.names)]
         elif isinstance(node, ast.Call):
             names = [ast.unparse(node.func)]
-            found += [k.arg for k in node.keywords if k.arg in {"allow_pickle", "weights_only"}]
+            found += [k.arg for k in node.keywords if _unsafe(k)]
         else:
             continue
         found += [n for n in names if n.split(".")[0] in FORBIDDEN_MODULES or n in FORBIDDEN_CALLS]
@@ -92,7 +99,19 @@ def test_no_code_from_files(source):
 
 @pytest.mark.parametrize(
     "code",
-    ["import pickle", "from torch import load", "x = torch.load(f)", "eval('1')", "import yaml\n"],
+    [
+        "import pickle",
+        "from torch import load",
+        "x = torch.load(f)",
+        "eval('1')",
+        "fit(weights_only=False)",
+        "fit(weights_only=flag)",
+    ],
 )
 def test_the_search_finds_what_it_looks_for(code):
-    assert bool(forbidden(ast.parse(code))) == (code != "import yaml\n")
+    assert forbidden(ast.parse(code))
+
+
+@pytest.mark.parametrize("code", ["import yaml", "fit(weights_only=True)"])
+def test_the_search_leaves_alone_what_is_safe(code):
+    assert not forbidden(ast.parse(code))

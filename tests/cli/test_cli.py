@@ -192,7 +192,7 @@ def test_models_are_listed_and_shown(monkeypatch):
 
 
 def test_doctor_is_green():
-    output = asesc("doctor")
+    output = asesc("doctor", "--model", "tiny")
     for part in ("torch", "device", "boundaries", "model tiny", "force − finite difference"):
         assert part in output
     assert "dE/dField + dipole" in output
