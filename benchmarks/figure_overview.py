@@ -1,6 +1,6 @@
 """The picture at the top of the README, drawn from the shipped models.
 
-    python benchmarks/figure_overview.py overview.png
+python benchmarks/figure_overview.py overview.png
 """
 
 from __future__ import annotations

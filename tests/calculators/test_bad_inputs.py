@@ -179,7 +179,7 @@ def test_unknown_element(registry, monkeypatch):
         SCCalculator("tiny", allow_extrapolation=True).get_potential_energy(Atoms("Xe"))
     other = make("FixedCharges")
     monkeypatch.setattr(other.model.backbone, "elements", (1, 8))
-    with pytest.raises(ModelScopeError, match="Models that have it: .*tiny"):
+    with pytest.raises(ModelScopeError, match=r"Models that have it: .*tiny"):
         other.get_potential_energy(Atoms("Si"))
 
 
