@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from asesc.density import GaussianBasis
@@ -27,6 +28,21 @@ def uniform_field_potential(system: System, basis: GaussianBasis) -> Tensor:
     if basis.lmax > 0:
         v_ext[:, 1:4] = -field
     return v_ext
+
+
+def along_open_axes(system: System, vectors: Tensor) -> Tensor:
+    """The part of a vector per structure along its open directions, (B, 3).
+
+    All of it for isolated systems, the part along the normal for slabs, nothing in crystals.
+    """
+    if not any(system.pbc):
+        return vectors
+    if sum(system.pbc) != 2:
+        return torch.zeros_like(vectors)
+    first, second = (axis for axis in range(3) if system.pbc[axis])
+    normal = torch.linalg.cross(system.cell[:, first], system.cell[:, second])
+    normal = normal / torch.linalg.vector_norm(normal, dim=-1, keepdim=True)
+    return normal * (normal * vectors).sum(-1, keepdim=True)
 
 
 def require_open_field(system: System) -> None:

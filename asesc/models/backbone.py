@@ -1,6 +1,6 @@
 """MACE as a backbone: node features and a short-range energy.
 
-Only this file and ``mace_polar.py`` import mace and e3nn. Importing them changes an environment
+Only this file imports mace and e3nn. Importing them changes an environment
 variable, and building them needs another default dtype; :func:`mace_environment` undoes both.
 """
 
@@ -119,6 +119,7 @@ class Backbone(nn.Module):
     ) -> None:
         super().__init__()
         if architecture is None:
+            _require_sound(elements, cutoff, n_neighbors, channels, layers)
             irreps = "+".join(f"{channels}x{l}{'oe'[l % 2 == 0]}" for l in range(hidden_lmax + 1))
             architecture = {
                 "r_max": cutoff,
@@ -200,7 +201,7 @@ class Backbone(nn.Module):
 
     def index_of(self, numbers: Tensor) -> Tensor:
         """Position of every atomic number in ``elements``, (N,)."""
-        return torch.searchsorted(self.mace.atomic_numbers, numbers)
+        return (numbers[:, None] == self.mace.atomic_numbers).int().argmax(-1)
 
     def _one_hot(self, numbers: Tensor) -> Tensor:
         one_hot = numbers[:, None] == self.mace.atomic_numbers
@@ -220,6 +221,23 @@ class Backbone(nn.Module):
             vectors.append(block.reshape(len(features), n_v, 3))
             start += product.linear.irreps_out.dim
         return torch.cat(scalars, -1), torch.cat(vectors, 1)
+
+
+def _require_sound(
+    elements: Sequence[int], cutoff: float, n_neighbors: float, channels: int, layers: int
+) -> None:
+    """Refuse keywords that would build a broken module."""
+    if not elements or len(set(elements)) != len(elements):
+        raise InputError(f"elements must be distinct atomic numbers, at least one; got {elements}")
+    positive = {
+        "cutoff": cutoff,
+        "n_neighbors": n_neighbors,
+        "channels": channels,
+        "layers": layers,
+    }
+    for name, value in positive.items():
+        if not value > 0:
+            raise InputError(f"{name} of the backbone is {value}; it must be positive")
 
 
 def _feature_slices(product: Any) -> tuple[tuple[int, int], tuple[int, int]]:

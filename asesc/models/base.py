@@ -4,16 +4,17 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor, nn
 
 from asesc.density import Density, GaussianBasis
+from asesc.density.harmonics import MAX_L
 from asesc.electrostatics import CoulombOperator, boundary_for
 from asesc.electrostatics.boundary import ACCURACY
-from asesc.electrostatics.field import require_open_field
+from asesc.electrostatics.field import along_open_axes, require_open_field
 from asesc.errors import InputError, ModelFormatError
 from asesc.models.backbone import Backbone, Features, describe_mace
 from asesc.solvers import Solution
@@ -79,7 +80,8 @@ class Prediction:
         E = E_short + E_internal + ½⟨p, Jp⟩ − E_field·μ.
     density : Density
     dipole : Tensor, (B, 3), e Å
-        From unwrapped positions. For ions it depends on the origin of the coordinates; the
+        From unwrapped positions; without an itinerant polarisation zero along periodic directions.
+        For ions it depends on the origin of the coordinates; the
         calculator reports it about the centre of mass.
     contributions : mapping of str to Tensor, (B,), eV
     potential : Tensor, (N, M), V Å^−l
@@ -152,12 +154,16 @@ class Model(nn.Module, ABC):
             ),
             **(own or {}),
         }
+        if not 0 <= lmax <= MAX_L:
+            raise InputError(f"lmax={lmax} is not available; choose 0 to {MAX_L}")
         self.lmax = lmax
         self.backbone = Backbone(**backbone)
         self.register_buffer("_energies", self._per_element(energies, default=0.0))
         default = widths if not isinstance(widths, Mapping) else None
         table = widths if isinstance(widths, Mapping) else {}
         self.register_buffer("_widths", self._per_element(table, default=default))
+        if not bool((self._widths > 0).all()):
+            raise InputError(f"width={width} must be positive for every element, Å")
 
     @classmethod
     def from_mace(cls, mace: nn.Module, **keywords: Any) -> Self:
@@ -242,19 +248,25 @@ class Model(nn.Module, ABC):
         # −E·Σqr of a charged cell depends on the choice of origin along periodic directions.
         if not self.has_itinerant_polarisation or bool((system.charge != 0).any()):
             require_open_field(system)
+        if not self.has_itinerant_polarisation:
+            # Nor may derivatives see −E·r along periodic directions, where r is one of many images.
+            system = replace(system, electric_field=along_open_axes(system, system.electric_field))
         state = self.solve(Problem(system, features, coulomb))
+        dipole = state.dipole
+        if not self.has_itinerant_polarisation:
+            dipole = along_open_axes(system, dipole)
         atomic = features.energies + self._energies[self.backbone.index_of(system.numbers)]
         potential = coulomb.potential(state.coefficients)
         contributions = {
             "short_range": system.sum(atomic),
             "internal": state.internal_energy,
             "coulomb": 0.5 * system.sum((state.coefficients * potential).sum(-1)),
-            "field": -(system.electric_field * state.dipole).sum(-1),
+            "field": -(system.electric_field * dipole).sum(-1),
         }
         return Prediction(
             energy=sum(contributions.values()),
             density=Density(state.coefficients, coulomb.basis),
-            dipole=state.dipole,
+            dipole=dipole,
             contributions=contributions,
             potential=potential,
             solution=state.solution,

@@ -176,7 +176,15 @@ def _build(card: ModelCard) -> Model:
     try:
         with torch.random.fork_rng(devices=[]):
             model = FAMILIES[card.family](**card.hyperparameters)
-    except (TypeError, ValueError, InputError) as error:
+    # What a constructor may raise on values that it was never meant to get.
+    except (
+        ArithmeticError,
+        AttributeError,
+        InputError,
+        LookupError,
+        TypeError,
+        ValueError,
+    ) as error:
         raise ModelFormatError(
             f"Model {card.name!r}: {card.family} does not accept the hyperparameters "
             f"{dict(card.hyperparameters)}: {error}. {_versions(card)}"

@@ -181,3 +181,19 @@ def test_fields_along_periodic_directions_need_itinerant_polarisation():
 def test_read_out_families_do_not_respond(family):
     alpha = polarizability(random_model(family), example_system(NUMBERS, FREE))
     assert float(alpha.abs().max()) == 0
+
+
+def test_the_order_of_elements_does_not_matter():
+    """Tables per element follow the model's own list, whatever order the caller chose."""
+    atoms = Atoms("NaCl", [(0, 0, 0), (0, 0, 2.4)])
+    system = System.from_atoms(atoms)
+    for elements in ([11, 8, 17], [17, 11], [8, 17, 11]):
+        model = FAMILIES["FixedCharges"](
+            backbone={"elements": elements, "cutoff": 3.0, "channels": 2},
+            formal_charges={8: -2, 11: 1, 17: -1},
+            atomic_energies={8: -8.0, 11: -11.0, 17: -17.0},
+        )
+        assert model(system).density.charges.tolist() == [1.0, -1.0]
+        assert model._energies[model.backbone.index_of(system.numbers)].tolist() == [-11.0, -17.0]
+    with pytest.raises(InputError, match="distinct atomic numbers"):
+        FAMILIES["LocalCharges"](backbone={"elements": [1, 1], "cutoff": 3.0})

@@ -116,8 +116,16 @@ def test_polarizability_of_slabs_is_that_along_the_open_axis():
     system = replace(system_for("QEq", SLAB))
     cell = system.cell.clone()
     cell[0, 0, 2] = cell[0, 1, 2] = 0.0  # in-plane vectors in xy: z is the open direction
-    alpha = polarizability(random_model("QEq"), replace(system, cell=cell))[0]
+    system = replace(system, cell=cell)
+    alpha = polarizability(random_model("QEq"), system)[0]
     assert float(alpha[2, 2]) > 1e-4
+    in_plane = alpha.clone()
+    in_plane[2, 2] = 0
+    assert float(in_plane.abs().max()) == 0
+    positions = system.positions.clone()
+    positions[1] += cell[0, 0]
+    moved = polarizability(random_model("QEq"), replace(system, positions=positions))[0]
+    torch.testing.assert_close(moved, alpha, atol=1e-9, rtol=0)
 
 
 def lattice_of_polarisable_atoms(edge: float, alpha: float, *, width: float) -> float:
