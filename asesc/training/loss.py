@@ -139,5 +139,5 @@ def total_loss(
         rows = (difference / targets[label]).reshape(len(weights), -1)
         x2 = (rows * rows).mean(-1) / LINEAR_BEYOND**2
         huber = 2 * LINEAR_BEYOND**2 * (torch.sqrt(1 + x2) - 1)
-        losses[label] = (weights * huber).sum() / weights.sum().clamp(min=1e-12)
+        losses[label] = (weights * huber).sum() / (weights > 0).sum().clamp(min=1)
     return losses

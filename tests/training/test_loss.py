@@ -107,7 +107,7 @@ def test_weights_choose_the_frames():
     difference[:3] = 1e3
     difference[3:] = 1e-3
     losses = total_loss({"forces": difference}, batch, {"forces": 1.0})
-    assert float(losses["forces"]) == pytest.approx(1e-6, rel=1e-6)
+    assert float(losses["forces"]) == pytest.approx(2 * 1e-6, rel=1e-6)  # also in a batch of one
     batch.weights["forces"][:] = 0
     assert float(total_loss({"forces": difference}, batch, {"forces": 1.0})["forces"]) == 0
 
