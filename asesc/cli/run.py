@@ -44,6 +44,10 @@ def run(
     output: Annotated[str | None, typer.Option(help="Prefix of the files written.")] = None,
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    boundary: Annotated[str, typer.Option(help="auto (from pbc), open, slab, periodic.")] = "auto",
+    allow_extrapolation: Annotated[
+        bool, typer.Option("--allow-extrapolation", help="Go beyond the scope of the model's card.")
+    ] = False,
 ) -> None:
     """Evaluate one structure, relax it, or run molecular dynamics.
 
@@ -69,7 +73,13 @@ def run(
     if field is not None:
         atoms.info.pop("external_field", None)
         atoms.info["electric_field"] = parse_vector(field)
-    atoms.calc = SCCalculator(model, dtype=dtype, device=device)
+    atoms.calc = SCCalculator(
+        model,
+        dtype=dtype,
+        device=device,
+        boundary=boundary,
+        allow_extrapolation=allow_extrapolation,
+    )
     trajectory, plot = output_paths(structure, output)
     # Before any file of an earlier run is replaced.
     atoms.get_forces()
