@@ -63,8 +63,8 @@ class OpenedModel:
 
     @property
     def version(self) -> int:
-        """Grows whenever a weight is changed in place, e.g. by a training step."""
-        return sum(weight._version for weight in self._weights)
+        """Changes when a weight is changed in place, e.g. by a training step, or cast."""
+        return hash(tuple((weight.data_ptr(), weight._version) for weight in self._weights))
 
     @cached_property
     def _weights(self) -> tuple[Tensor, ...]:

@@ -104,6 +104,14 @@ def test_a_training_step_on_a_shared_model_is_noticed(water):
     assert water.get_potential_energy() != before
 
 
+def test_casting_a_shared_model_is_noticed(water):
+    model = FixedCharges(**random_model("FixedCharges").hyperparameters)
+    water.calc = SCCalculator(model)
+    before = water.get_potential_energy()
+    model.set_dtype(torch.float32)
+    assert water.get_potential_energy() != before
+
+
 def test_a_failure_leaves_nothing_behind(counting, water):
     water.calc = counting
     water.get_forces()
