@@ -41,8 +41,13 @@ def attach_derivatives(
     if not torch.is_grad_enabled():
         return x
     for _ in range(order):
-        x = x - _FrozenInverse.apply(residual(x), inverse, False)
+        x = x - frozen_inverse(residual(x), inverse)
     return x
+
+
+def frozen_inverse(vector: Tensor, inverse: Callable[[Tensor, bool], Tensor]) -> Tensor:
+    """J₀⁻¹ v, differentiable with respect to v only, to any order; ``inverse`` as above."""
+    return _FrozenInverse.apply(vector, inverse, False)
 
 
 class _FrozenInverse(torch.autograd.Function):

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
 
 import torch
 from torch import Tensor
 
 from asesc.errors import IllPosedError
+from asesc.solvers.adjoint import frozen_inverse
 from asesc.solvers.solution import Solution
 
 
@@ -139,7 +139,7 @@ def minimise_quadratic_cg(
         x = start - step
     for _ in range(derivatives if torch.is_grad_enabled() else 0):
         on_plane = x + constraint * ((target - constraint @ x) / (constraint @ constraint))
-        x = on_plane - _FrozenInverse.apply(linear + apply(on_plane), plane)
+        x = on_plane - frozen_inverse(linear + apply(on_plane), plane.inverse)
     return x, solution
 
 
@@ -161,6 +161,10 @@ class _Plane:
 
     def _project(self, vector: Tensor) -> Tensor:
         return vector - self._normal * (self._normal @ vector)
+
+    def inverse(self, gradient: Tensor, transposed: bool) -> Tensor:
+        """The solution alone; A is symmetric, so that its transpose is itself."""
+        return self.solve(gradient)[0]
 
     @torch.no_grad()
     def solve(self, gradient: Tensor) -> tuple[Tensor, Solution]:
@@ -193,19 +197,6 @@ class _Plane:
         return s, Solution(
             "projected CG", True, len(history) - 1, history[-1], history=tuple(history)
         )
-
-
-class _FrozenInverse(torch.autograd.Function):
-    """A⁻¹ on the plane, differentiated with respect to its argument only."""
-
-    @staticmethod
-    def forward(ctx: Any, gradient: Tensor, plane: _Plane) -> Tensor:
-        ctx.plane = plane
-        return plane.solve(gradient)[0]
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None]:
-        return _FrozenInverse.apply(gradient, ctx.plane), None
 
 
 def _require_finite(*tensors: Tensor) -> None:
