@@ -36,7 +36,8 @@ _ALIASES = {"born_charges": ("becs",)}
 class Frame:
     """One structure with its labels.
 
-    ``labels`` holds float64 arrays, ``weights`` one number per label of the frame.
+    ``labels`` holds float64 arrays, NaN where a component is not known (the dipole of a slab along
+    its periodic directions), ``weights`` one number per label of the frame.
     """
 
     atoms: Atoms
@@ -50,18 +51,19 @@ class Frame:
 class Batch:
     """Structures of one boundary with the labels they have.
 
-    ``labels[name]`` is (B, …) or (N, …) with zeros where a frame has no such label, and
-    ``weights[name]`` is (B,), zero there.
+    ``labels[name]`` is (B, …) or (N, …), and ``weights[name]`` of the same shape. Both are zero
+    where a frame has no such label or does not know a component of it.
     """
 
     system: System
     labels: dict[str, Tensor]
     weights: dict[str, Tensor]
 
-    def per_row(self, label: str) -> Tensor:
-        """Weight of every row of a label: per structure or per atom."""
+    def is_complete(self, label: str) -> Tensor:
+        """Whether a structure knows every component of a label, (B,)."""
         weights = self.weights[label]
-        return weights[self.system.batch] if _SHAPES[label][0] else weights
+        missing = (weights.reshape(len(weights), -1) == 0).any(-1)
+        return ~missing if not _SHAPES[label][0] else self.system.sum(missing.double()) == 0
 
     def to(self, device: torch.device | str) -> Batch:
         """The batch on another device."""
@@ -73,12 +75,13 @@ class Batch:
 
 
 def read_frames(path: str | Path, *, prefix: str = "REF_", limit: int | None = None) -> list[Frame]:
-    """Read labelled structures with ``ase.io.read``.
+    """Read labelled structures with ``ase.io.read``; NaN marks a component that is not known.
 
     Raises
     ------
     InputError
-        If the file is missing, a label has the wrong shape or is not finite.
+        If the file is missing, a label has the wrong shape or is infinite, or the dipole of a
+        crystal, which is known modulo a lattice, lacks a component.
     """
     if not Path(path).is_file():
         raise InputError(f"no data file {str(path)!r}")
@@ -97,12 +100,19 @@ def _frame(atoms: Atoms, prefix: str, where: str) -> Frame:
         if name == "stress" and array.size == 6:
             array = _from_voigt(array)
         wanted = (len(atoms), *shape) if per_atom else shape
-        if array.size != np.prod(wanted, dtype=int) or not np.isfinite(array).all():
+        if array.size != np.prod(wanted, dtype=int) or np.isinf(array).any():
             raise InputError(
-                f"{where}: label {name!r} has shape {array.shape} or is not finite; "
-                f"expected {wanted} finite numbers"
+                f"{where}: label {name!r} has shape {array.shape} or is infinite; expected "
+                f"{wanted} finite numbers, or nan where one is not known"
             )
-        labels[name], weights[name] = array.reshape(wanted), weight
+        unknown = np.isnan(array)
+        if name == "dipole" and atoms.pbc.all() and unknown.any() and not unknown.all():
+            raise InputError(
+                f"{where}: 'dipole' is {array.tolist()}, but in a crystal it is compared modulo "
+                "the cell vectors, which mixes components; give all three or none"
+            )
+        if not unknown.all():
+            labels[name], weights[name] = array.reshape(wanted), weight
     electric_field = np.asarray(atoms.info.get("electric_field", (0, 0, 0)), dtype=float)
     return Frame(
         atoms=Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc),
@@ -137,15 +147,15 @@ def collate(frames: Sequence[Frame]) -> Batch:
     for name, (per_atom, shape) in _SHAPES.items():
         if not any(name in frame.labels for frame in frames):
             continue
-        rows = [
-            frame.labels.get(name, np.zeros((len(frame.atoms), *shape) if per_atom else shape))
-            for frame in frames
-        ]
-        stacked = np.concatenate(rows) if per_atom else np.stack(rows)
-        labels[name] = torch.as_tensor(stacked)
-        weights[name] = torch.tensor(
-            [frame.weights.get(name, 0.0) for frame in frames], dtype=torch.float64
-        )
+        rows, factors = [], []
+        for frame in frames:
+            full = (len(frame.atoms), *shape) if per_atom else shape
+            rows.append(frame.labels.get(name, np.full(full, np.nan)))
+            factors.append(np.full(full, frame.weights.get(name, 0.0)))
+        put_together = np.concatenate if per_atom else np.stack
+        values, known = put_together(rows), ~np.isnan(put_together(rows))
+        labels[name] = torch.as_tensor(np.where(known, values, 0.0))
+        weights[name] = torch.as_tensor(np.where(known, put_together(factors), 0.0))
     return Batch(system, labels, weights)
 
 

@@ -52,9 +52,9 @@ class Comparison:
         """Evaluate a batch, in its field, and keep every label it has, without graph."""
         with torch.enable_grad():
             for label, reference, predicted in _compared(model, batch):
-                keep = batch.per_row(label) > 0
-                pair = reference[keep].flatten(), predicted.detach()[keep].flatten()
-                self._pairs.setdefault(label, []).append((_array(pair[0]), _array(pair[1])))
+                keep = batch.weights[label] > 0
+                pair = _array(reference[keep]), _array(predicted.detach()[keep])
+                self._pairs.setdefault(label, []).append(pair)
 
     def errors(self) -> dict[str, LabelError]:
         """Errors of every label seen, in the order of :data:`LABELS`."""

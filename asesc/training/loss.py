@@ -95,8 +95,8 @@ def _gradients(
     scalar = run.prediction.energy.sum()
     target = batch.labels["forces"] if "forces" in labels else None
     if probe is not None and target is not None and "born_charges" in batch.labels:
-        # Frames without Born charges keep their plain forces.
-        probe = probe * (batch.weights["born_charges"] > 0)[:, None]
+        # Frames without all Born charges keep their plain forces.
+        probe = probe * batch.is_complete("born_charges")[:, None]
         scalar = scalar - (probe * run.prediction.dipole).sum()
         target = target + torch.einsum(
             "ka,kab->kb", probe[batch.system.batch], batch.labels["born_charges"]
@@ -127,17 +127,19 @@ def total_loss(
 ) -> dict[str, Tensor]:
     """Weighted pseudo-Huber loss of every label, in units of its target error.
 
-        ℓ(x) = 2δ² (√(1 + (x/δ)²) − 1),   x = |Δ|/target,   δ = :data:`LINEAR_BEYOND`,
+        ℓ(x) = 2δ² (√(1 + (x/δ)²) − 1),   x² = ⟨Δ²⟩/target²,   δ = :data:`LINEAR_BEYOND`,
 
-    which is x² for errors below δ targets.
+    which is x² for errors below δ targets. ⟨Δ²⟩ is the mean over the known components of a row, an
+    atom or a structure; the loss is the mean over the rows that know one.
     """
     losses = {}
     for label, difference in differences.items():
         if label not in targets:
             continue
-        weights = batch.per_row(label)
-        rows = (difference / targets[label]).reshape(len(weights), -1)
-        x2 = (rows * rows).mean(-1) / LINEAR_BEYOND**2
+        weights = batch.weights[label].reshape(len(difference), -1)
+        known = weights > 0
+        rows = torch.where(known, (difference / targets[label]).reshape(known.shape), 0.0)
+        x2 = (rows * rows).sum(-1) / known.sum(-1).clamp(min=1) / LINEAR_BEYOND**2
         huber = 2 * LINEAR_BEYOND**2 * (torch.sqrt(1 + x2) - 1)
-        losses[label] = (weights * huber).sum() / (weights > 0).sum().clamp(min=1)
+        losses[label] = (weights.amax(-1) * huber).sum() / known.any(-1).sum().clamp(min=1)
     return losses

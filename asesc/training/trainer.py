@@ -236,7 +236,7 @@ def _keywords(family: type[Model]) -> set[str]:
 
 def _force_scale(frames: Sequence[Frame]) -> float:
     forces = [frame.labels["forces"].ravel() for frame in frames if "forces" in frame.labels]
-    return float(np.sqrt(np.mean(np.concatenate(forces) ** 2))) or 1.0 if forces else 1.0
+    return float(np.sqrt(np.nanmean(np.concatenate(forces) ** 2))) or 1.0 if forces else 1.0
 
 
 def _mean_neighbours(frames: Sequence[Frame], cutoff: float) -> float:

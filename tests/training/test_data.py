@@ -88,17 +88,42 @@ def test_weights_are_read_and_zero_is_no_label():
 
 
 @pytest.mark.parametrize("name", sorted(ALL_LABELS))
-@pytest.mark.parametrize("damage", ["shape", "nan"])
+@pytest.mark.parametrize("damage", ["shape", "inf"])
 def test_damaged_labels_are_refused(name, damage):
     atoms = random_labels((name,))
     store = atoms.arrays if name in PER_ATOM else atoms.info
     array = np.array(store[f"REF_{name}"])
-    if damage == "nan":
-        array.reshape(-1)[-1:] = np.nan
+    if damage == "inf":
+        array.reshape(-1)[-1:] = np.inf
         store[f"REF_{name}"] = array
     else:
         store[f"REF_{name}"] = np.stack([array, array], axis=-1)
     with pytest.raises(InputError, match=f"test: label '{name}'"):
+        frame_of(atoms)
+
+
+def test_components_that_are_not_known_have_no_weight():
+    """A slab's dipole along its periodic directions, the force on one atom, no energy at all."""
+    slab, other = random_labels(("energy", "forces", "dipole"), pbc=False), water(1)
+    for atoms in (slab, other):
+        atoms.set_cell([4, 4, 4])
+        atoms.pbc = (True, True, False)
+    slab.info["REF_dipole"] = [np.nan, np.nan, 0.3]
+    slab.info["REF_energy"] = np.nan
+    slab.arrays["REF_forces"][1] = np.nan
+    slab.info["config_dipole_weight"] = 2.0
+    batch = collate([frame_of(other), frame_of(slab)])
+    assert batch.labels.keys() == {"forces", "dipole"}
+    assert batch.labels["dipole"].tolist() == [[0, 0, 0], [0, 0, 0.3]]
+    assert batch.weights["dipole"].tolist() == [[0, 0, 0], [0, 0, 2]]
+    assert batch.weights["forces"][:, 0].tolist() == [0, 0, 0, 1, 0, 1]
+    assert batch.is_complete("forces").tolist() == [False, False]
+
+
+def test_a_crystal_knows_all_of_its_dipole_or_nothing():
+    atoms = random_labels(("dipole",))
+    atoms.info["REF_dipole"] = [np.nan, 0.0, 0.3]
+    with pytest.raises(InputError, match="give all three or none"):
         frame_of(atoms)
 
 
@@ -114,11 +139,12 @@ def test_batches_hold_zeros_and_weights_where_labels_are_missing():
     bare = frame_of(random_labels(("energy",), seed=1))
     batch = collate([bare, full])
     assert batch.labels.keys() == {"energy", "forces"}
-    torch.testing.assert_close(batch.weights["forces"], torch.tensor([0.0, 1.0]).double())
     assert not batch.labels["forces"][:3].any()
     np.testing.assert_array_equal(batch.labels["forces"][3:], full.labels["forces"])
-    np.testing.assert_array_equal(batch.per_row("forces"), [0, 0, 0, 1, 1, 1])
-    np.testing.assert_array_equal(batch.per_row("energy"), [1, 1])
+    np.testing.assert_array_equal(batch.weights["forces"][:, 1], [0, 0, 0, 1, 1, 1])
+    np.testing.assert_array_equal(batch.weights["energy"], [1, 1])
+    assert batch.is_complete("forces").tolist() == [False, True]
+    assert batch.is_complete("energy").tolist() == [True, True]
     assert batch.system.n_structures == 2
 
 

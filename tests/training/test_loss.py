@@ -8,6 +8,7 @@ from teaching import frame_of, labelled, water
 
 from asesc.models import FAMILIES
 from asesc.response import born_effective_charges, energy_and_forces
+from asesc.training import evaluate_frames
 from asesc.training.data import collate
 from asesc.training.loss import LINEAR_BEYOND, nearest_branch, residuals, total_loss
 from asesc.training.trainer import _keywords
@@ -102,7 +103,7 @@ def test_wild_errors_count_linearly():
 
 def test_weights_choose_the_frames():
     batch = batch_of(("energy", "forces"))
-    batch.weights["forces"][:] = torch.tensor([0.0, 2.0])
+    batch.weights["forces"][:3], batch.weights["forces"][3:] = 0.0, 2.0
     difference = torch.zeros(6, 3, dtype=torch.float64)
     difference[:3] = 1e3
     difference[3:] = 1e-3
@@ -110,6 +111,27 @@ def test_weights_choose_the_frames():
     assert float(losses["forces"]) == pytest.approx(2 * 1e-6, rel=1e-6)  # also in a batch of one
     batch.weights["forces"][:] = 0
     assert float(total_loss({"forces": difference}, batch, {"forces": 1.0})["forces"]) == 0
+
+
+def test_unknown_components_count_neither_in_the_loss_nor_in_the_errors():
+    """The dipole of a slab: only the component along the open axis is compared."""
+    model, atoms = random_model(SQE), water(0, periodic=True)
+    atoms.pbc = (True, True, False)
+    atoms.set_cell([4.0, 4.0, 4.0])
+    frame = labelled(model, atoms, ("energy", "forces", "dipole"))
+    frame.info["REF_dipole"] = [np.nan, np.nan, frame.info["REF_dipole"][2] + 0.02]
+    frame.arrays["REF_forces"] = frame.arrays["REF_forces"] + 0.1
+    frame.arrays["REF_forces"][0] = np.nan
+    batch = collate([frame_of(frame)])
+    targets = {"dipole": 0.01, "forces": 0.1}
+    losses = total_loss(residuals(model, batch, targets), batch, targets)
+    assert float(losses["dipole"].detach()) == pytest.approx(4.0, rel=1e-2)
+    assert float(losses["forces"].detach()) == pytest.approx(1.0, rel=1e-2)
+    errors = evaluate_frames(model, [frame_of(frame)])
+    assert errors["dipole"].rmse == pytest.approx(0.02)
+    assert errors["dipole"].reference.size == 1
+    assert errors["forces"].rmse == pytest.approx(0.1)
+    assert errors["forces"].reference.size == 6
 
 
 def test_the_polarisation_quantum_is_no_error():
