@@ -3,10 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
+
+from asesc.solvers.jacobian import Jacobian
+from asesc.solvers.krylov import solve_krylov
+
+if TYPE_CHECKING:
+    from asesc.system import BlockLayout
 
 
 def attach_derivatives(
@@ -63,3 +69,35 @@ class _FrozenInverse(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor, None, None]:
         return _FrozenInverse.apply(gradient, ctx.inverse, not ctx.transposed), None, None
+
+
+def frozen_jacobian(
+    residual: Callable[[Tensor], Tensor],
+    x: Tensor,
+    *,
+    layout: BlockLayout,
+    jacobian: Callable[[Tensor], Tensor] | None = None,
+) -> Callable[[Tensor, bool], Tensor]:
+    """``inverse`` for :func:`attach_derivatives`."""
+    if jacobian is not None:
+        with torch.no_grad():
+            factors, pivots = torch.linalg.lu_factor(jacobian(x.detach()))
+
+        def inverse(vector: Tensor, transposed: bool) -> Tensor:
+            rows = layout.pad(vector).flatten(1)[..., None]
+            solved = torch.linalg.lu_solve(factors, pivots, rows, adjoint=transposed)
+            return layout.unpad(solved.reshape(*layout.shape, -1))
+
+        return inverse
+    at_x = Jacobian(residual, x)
+
+    def inverse_by_products(vector: Tensor, transposed: bool) -> Tensor:
+        apply = at_x.apply_transposed if transposed else at_x.apply
+
+        def on_blocks(v: Tensor) -> Tensor:
+            return layout.pad(apply(layout.unpad(v.reshape(*layout.shape, -1)))).flatten(1)
+
+        solved = solve_krylov(on_blocks, layout.pad(vector).flatten(1))
+        return layout.unpad(solved.reshape(*layout.shape, -1))
+
+    return inverse_by_products

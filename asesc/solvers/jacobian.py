@@ -1,0 +1,43 @@
+"""Exact products with a Jacobian, without building it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+
+class Jacobian:
+    """A = ∂r/∂x at one point, as products A v and Aᵀ v by automatic differentiation.
+
+    One graph of one residual is kept. A product with Aᵀ is one backward pass through it; one with
+    A a backward pass through that backward pass, at the cost of about two evaluations of r. Any
+    residual that can be differentiated twice will do.
+
+    Parameters
+    ----------
+    residual : callable
+        r(x).
+    x : Tensor
+        Where to linearise; its own graph is ignored.
+    """
+
+    def __init__(self, residual: Callable[[Tensor], Tensor], x: Tensor) -> None:
+        with torch.enable_grad():
+            self._x = x.detach().requires_grad_()
+            self._residual = residual(self._x)
+            self._seed = torch.zeros_like(self._residual).requires_grad_()
+            (self._pullback,) = torch.autograd.grad(
+                self._residual, self._x, self._seed, create_graph=True
+            )
+
+    def apply(self, vector: Tensor) -> Tensor:
+        """A v, shaped like x; carries no graph."""
+        (product,) = torch.autograd.grad(self._pullback, self._seed, vector, retain_graph=True)
+        return product
+
+    def apply_transposed(self, vector: Tensor) -> Tensor:
+        """Aᵀ v, shaped like x; carries no graph."""
+        (product,) = torch.autograd.grad(self._residual, self._x, vector, retain_graph=True)
+        return product
