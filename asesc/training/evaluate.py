@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,11 +11,9 @@ import torch
 from torch import Tensor
 
 from asesc.models import Model
-from asesc.response import field_derivative
-from asesc.response.forces import stress_from_virial
+from asesc.training.comparison import compare
 from asesc.training.config import LABELS
 from asesc.training.data import Batch, BoundaryBatches, Frame, collate
-from asesc.training.loss import Differentiable, evaluate, nearest_branch
 
 
 @dataclass(frozen=True)
@@ -51,10 +49,11 @@ class Comparison:
     def add(self, model: Model, batch: Batch) -> None:
         """Evaluate a batch, in its field, and keep every label it has, without graph."""
         with torch.enable_grad():
-            for label, reference, predicted in _compared(model, batch):
-                keep = batch.weights[label] > 0
-                pair = _array(reference[keep]), _array(predicted.detach()[keep])
-                self._pairs.setdefault(label, []).append(pair)
+            pairs = compare(model, batch, batch.labels)
+        for label, (reference, predicted) in pairs.items():
+            keep = batch.weights[label] > 0
+            pair = _array(reference[keep]), _array(predicted.detach()[keep])
+            self._pairs.setdefault(label, []).append(pair)
 
     def errors(self) -> dict[str, LabelError]:
         """Errors of every label seen, in the order of :data:`LABELS`."""
@@ -62,7 +61,7 @@ class Comparison:
         for label in LABELS:
             if label in self._pairs:
                 reference, predicted = map(np.concatenate, zip(*self._pairs[label], strict=True))
-                errors[label] = _compare(label, reference, predicted)
+                errors[label] = _error(label, reference, predicted)
         return errors
 
 
@@ -85,42 +84,7 @@ def _array(tensor: Tensor) -> np.ndarray:
     return tensor.cpu().numpy()
 
 
-def _compared(model: Model, batch: Batch) -> Iterator[tuple[str, Tensor, Tensor]]:
-    """Label, reference and prediction for every label of a batch; energies per atom."""
-    run = evaluate(model, batch.system, set(batch.labels))
-    prediction, system, labels = run.prediction, batch.system, batch.labels
-    if "energy" in labels:
-        yield "energy", labels["energy"] / system.counts, prediction.energy / system.counts
-    if "dipole" in labels:
-        branch = nearest_branch(prediction.dipole - labels["dipole"], system)
-        yield "dipole", labels["dipole"], labels["dipole"] + branch
-    if "charges" in labels:
-        yield "charges", labels["charges"], prediction.density.charges
-    if "dipoles" in labels:
-        yield "dipoles", labels["dipoles"], prediction.density.dipoles
-    for label, predicted in _derivatives(run, batch):
-        yield label, labels[label], predicted
-
-
-def _derivatives(run: Differentiable, batch: Batch) -> Iterator[tuple[str, Tensor]]:
-    prediction, labels = run.prediction, batch.labels
-    if "polarizability" in labels:
-        yield "polarizability", field_derivative(prediction, run.field)
-    if "born_charges" in labels:
-        rows = [
-            torch.autograd.grad(prediction.dipole[:, a].sum(), run.positions, retain_graph=True)[0]
-            for a in range(3)
-        ]
-        yield "born_charges", torch.stack(rows, dim=1)
-    inputs = [run.positions] if run.strain is None else [run.positions, run.strain]
-    gradients = torch.autograd.grad(prediction.energy.sum(), inputs)
-    if "forces" in labels:
-        yield "forces", -gradients[0]
-    if run.strain is not None:
-        yield "stress", stress_from_virial(batch.system, gradients[1])
-
-
-def _compare(label: str, reference: np.ndarray, predicted: np.ndarray) -> LabelError:
+def _error(label: str, reference: np.ndarray, predicted: np.ndarray) -> LabelError:
     difference = predicted - reference
     rmse = float(np.sqrt(np.mean(difference**2)))
     base = reference - reference.mean() if label == "energy" else reference

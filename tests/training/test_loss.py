@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 import torch
 from builders import random_model
-from teaching import frame_of, labelled, water
+from teaching import ALL_LABELS, frame_of, labelled, water
 
 from asesc.models import FAMILIES
 from asesc.response import born_effective_charges, energy_and_forces
 from asesc.training import evaluate_frames
+from asesc.training.comparison import compare, nearest_branch
 from asesc.training.data import collate
-from asesc.training.loss import LINEAR_BEYOND, nearest_branch, residuals, total_loss
+from asesc.training.loss import LINEAR_BEYOND, residuals, total_loss
 from asesc.training.trainer import _keywords
 
 SQE = "SplitChargeEquilibration"
@@ -35,6 +36,20 @@ def test_the_teacher_is_right_about_its_own_labels():
     assert differences.keys() == set(labels)
     for label, difference in differences.items():
         assert float(difference.detach().abs().max()) < 1e-6, label
+
+
+def test_losses_and_errors_see_the_same_predictions():
+    """With and without graph, in full or through a probe: one function answers both."""
+    batch, model = batch_of(ALL_LABELS, periodic=True, field=(0.0, 0.02, 0.01)), random_model(SQE)
+    for label, pair in compare(model, batch, ALL_LABELS).items():
+        torch.testing.assert_close(
+            pair.predicted, pair.reference, atol=1e-6, rtol=1e-6, msg=label, check_dtype=False
+        )
+        batch.labels[label].zero_()
+    full = compare(model, batch, ALL_LABELS)
+    for label, difference in residuals(model, batch, ALL_LABELS).items():
+        expected = full[label].predicted - full[label].reference
+        torch.testing.assert_close(difference.detach(), expected.detach(), msg=label)
 
 
 def test_only_targets_are_evaluated():
