@@ -1,8 +1,9 @@
 """Model families: one file each, listed in :data:`FAMILIES`."""
 
-from asesc.models.base import FAMILIES, Model, Prediction, Problem, State
+from asesc.models.base import Model, Problem, State
 from asesc.models.fixed_charges import FixedCharges
 from asesc.models.local_charges import LocalCharges
+from asesc.models.potential import FAMILIES, Potential, Prediction
 from asesc.models.qeq import QEq
 from asesc.models.split_charge_equilibration import SplitChargeEquilibration
 from asesc.models.split_charges import SplitCharges
@@ -12,6 +13,7 @@ __all__ = [
     "FixedCharges",
     "LocalCharges",
     "Model",
+    "Potential",
     "Prediction",
     "Problem",
     "QEq",

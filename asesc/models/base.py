@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +15,11 @@ from asesc.density.harmonics import MAX_L
 from asesc.electrostatics import CoulombOperator, boundary_for
 from asesc.electrostatics.boundary import ACCURACY
 from asesc.electrostatics.field import along_open_axes, require_open_field
-from asesc.errors import InputError, ModelFormatError
+from asesc.errors import InputError
 from asesc.models.backbone import Backbone, Features, describe_mace
+from asesc.models.potential import Potential, Prediction
 from asesc.solvers import Solution
 from asesc.system import System
-
-#: Model families by name; filled by subclassing :class:`Model` with ``family="Name"``.
-FAMILIES: dict[str, type[Model]] = {}
-
 
 @dataclass(frozen=True)
 class Problem:
@@ -70,39 +67,12 @@ class State:
     chemical_potential: Tensor | None = None
 
 
-@dataclass(frozen=True)
-class Prediction:
-    """Result of a model for a batch of B structures with N atoms.
-
-    Parameters
-    ----------
-    energy : Tensor, (B,), eV
-        E = E_short + E_internal + ½⟨p, Jp⟩ − E_field·μ.
-    density : Density
-    dipole : Tensor, (B, 3), e Å
-        From unwrapped positions; without an itinerant polarisation zero along periodic directions.
-        For ions it depends on the origin of the coordinates; the
-        calculator reports it about the centre of mass.
-    contributions : mapping of str to Tensor, (B,), eV
-    potential : Tensor, (N, M), V Å^−l
-        Coulomb potential of the density, without the applied field.
-    solution : Solution
-    """
-
-    energy: Tensor
-    density: Density
-    dipole: Tensor
-    contributions: Mapping[str, Tensor]
-    potential: Tensor
-    solution: Solution
-    chemical_potential: Tensor | None = None
-
-
-class Model(nn.Module, ABC):
+class Model(Potential):
     """A MACE backbone plus a rule for the density.
 
-    Subclasses implement :meth:`solve` and nothing else; they appear in :data:`FAMILIES` under the
-    name given as ``class MyFamily(Model, family="MyFamily")``. Their constructor takes
+    Subclasses implement :meth:`solve` and nothing else; they appear in
+    :data:`~asesc.models.potential.FAMILIES` under the name given as
+    ``class MyFamily(Model, family="MyFamily")``. Their constructor takes
     ``backbone`` (keywords of :class:`Backbone`) and the common keywords below, all JSON-able, and
     stores them in ``hyperparameters`` so that the model can be rebuilt from its card.
 
@@ -119,18 +89,6 @@ class Model(nn.Module, ABC):
     own : mapping, optional
         Further JSON-able keywords of the subclass, to be stored in ``hyperparameters``.
     """
-
-    family: ClassVar[str]
-    #: Whether the family takes a field along periodic directions.
-    has_itinerant_polarisation: ClassVar[bool] = False
-    #: Whether charge beyond the sum of the formal charges can be placed.
-    has_variable_charge: ClassVar[bool] = True
-
-    def __init_subclass__(cls, *, family: str | None = None, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if family is not None:
-            cls.family = family
-            FAMILIES[family] = cls
 
     def __init__(
         self,
@@ -195,42 +153,6 @@ class Model(nn.Module, ABC):
     def dtype(self) -> torch.dtype:
         """Type of the backbone; electrostatics and sums are always float64."""
         return self.backbone.dtype
-
-    def weights(self) -> dict[str, Tensor]:
-        """What training determines: all parameters, and nothing that the constructor derives."""
-        return {name: parameter.detach() for name, parameter in self.named_parameters()}
-
-    def load_weights(self, weights: Mapping[str, Tensor]) -> None:
-        """Copy parameters in, casting to the model's types.
-
-        Raises
-        ------
-        ModelFormatError
-            For missing, superfluous or wrongly shaped tensors.
-        """
-        own = dict(self.named_parameters())
-        for problem, names in (
-            ("missing", own.keys() - weights.keys()),
-            ("unexpected", weights.keys() - own.keys()),
-            (
-                "of wrong shape",
-                {n for n in own.keys() & weights if own[n].shape != weights[n].shape},
-            ),
-        ):
-            if names:
-                raise ModelFormatError(
-                    f"{len(names)} tensors are {problem}, e.g. {min(names)!r}: the weights belong "
-                    f"to another model than these hyperparameters of {self.family!r}"
-                )
-        with torch.no_grad():
-            for name, parameter in own.items():
-                parameter.copy_(weights[name])
-
-    def set_dtype(self, dtype: torch.dtype) -> Model:
-        """Cast the learned part; constants of the electrostatics stay in float64."""
-        for module in self.children():
-            module.to(dtype)
-        return self
 
     def basis(self, system: System) -> GaussianBasis:
         """Gaussian basis of a system's atoms."""
