@@ -121,10 +121,16 @@ class System:
         return out.index_add(0, self.batch, values)
 
     def strained(self, strain: Tensor) -> System:
-        """Apply r → r(1 + ε), h → h(1 + ε) with symmetric strain ε (B, 3, 3)."""
+        """Apply r → r(1 + ε), h → h(1 + ε) and E → E(1 + ε)⁻¹, symmetric strain ε (B, 3, 3).
+
+        The voltage E·h along every cell vector stays what it is. In a crystal that is the field
+        whose strain derivatives do not depend on which images of the atoms are stored; a field
+        normal to a slab does not notice strains in its plane.
+        """
         deform = torch.eye(3, dtype=strain.dtype, device=strain.device) + strain
         positions = torch.einsum("ia,iab->ib", self.positions, deform[self.batch])
-        return replace(self, positions=positions, cell=self.cell @ deform)
+        field = torch.linalg.solve(deform, self.electric_field)
+        return replace(self, positions=positions, cell=self.cell @ deform, electric_field=field)
 
     def to(
         self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None

@@ -21,8 +21,9 @@ class ForceResult:
     prediction : Prediction
     forces : Tensor, (N, 3), eV/Å
     stress : Tensor, (B, 3, 3), eV/Å³, or None
-        ∂E/∂ε/V, positive under tension. For slabs the in-plane components with V the volume of
-        the cell as given; components along the open axis are zero.
+        (1/V) ∂E/∂ε at fixed voltage E_field·h along the cell vectors, positive under tension. For
+        slabs the in-plane components with V the volume of the cell as given; components along the
+        open axis are zero.
     """
 
     prediction: Prediction
@@ -38,10 +39,15 @@ def energy_and_forces(
     boundary: str = "auto",
     create_graph: bool = False,
 ) -> ForceResult:
-    """F = −∂E/∂R and σ = (1/V) ∂E/∂ε at fixed charge and field.
+    """F = −∂E/∂R at fixed charge and field, and the proper stress σ = (1/V) ∂E/∂ε.
 
-    The strain ε acts once, on positions and cell together, before anything else is computed; no
-    kernel or family knows about stress. The field is held fixed under strain.
+    The strain ε acts once, on positions, cell and field together, before anything else is
+    computed; no kernel or family knows about stress. Held fixed under strain are the charge and
+    the reduced field, i.e. the voltage E_field·h along every cell vector, as if electrodes moved
+    with the crystal. Then E_field·μ = Σ_a (E_field·h_a) p_a changes with the reduced polarisation
+    p = μ·h⁻¹ alone, whose quanta are constants, and σ does not depend on the stored images of the
+    ions. At fixed Cartesian field the derivative would be σ − ½(E⊗P + P⊗E) with P = μ/V, which
+    does. Fields along open directions are the same under in-plane strain either way.
 
     Parameters
     ----------
@@ -54,6 +60,12 @@ def energy_and_forces(
     ------
     PropertyUnavailableError
         If stress is asked for an isolated system.
+
+    References
+    ----------
+    I. Souza, J. Íñiguez, D. Vanderbilt, Phys. Rev. Lett. 89, 117602 (2002),
+    doi:10.1103/PhysRevLett.89.117602 (energy in a field); D. Vanderbilt, J. Phys. Chem. Solids 61,
+    147 (2000), doi:10.1016/S0022-3697(99)00273-5 (proper strain derivatives of the polarisation).
     """
     positions = system.positions
     if not positions.requires_grad:
