@@ -6,10 +6,17 @@ from abc import ABC, abstractmethod
 from typing import ClassVar
 
 import torch
+from torch import Tensor
 
 from asesc.density import GaussianBasis
 from asesc.electrostatics.direct import DirectCoulomb
-from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel
+from asesc.electrostatics.kernels import (
+    ElectrodeKernel,
+    OpenKernel,
+    PeriodicKernel,
+    SlabKernel,
+    extents,
+)
 from asesc.electrostatics.operator import CoulombOperator
 from asesc.electrostatics.reciprocal import ReciprocalCoulomb
 from asesc.errors import InputError, did_you_mean
@@ -47,6 +54,10 @@ class Boundary(ABC):
     ) -> CoulombOperator:
         """The Coulomb operator of one geometry."""
 
+    @abstractmethod
+    def kernel(self, system: System) -> PeriodicKernel | SlabKernel | OpenKernel:
+        """The Green function, whichever engine sums it."""
+
 
 class Open(Boundary, name="open"):
     """Isolated molecule or cluster: no images, potential zero at infinity."""
@@ -60,6 +71,10 @@ class Open(Boundary, name="open"):
     ) -> CoulombOperator:
         return DirectCoulomb(system, basis)
 
+    def kernel(self, system: System) -> OpenKernel:
+        """Truncated outside the structure."""
+        return OpenKernel()
+
 
 class OpenReciprocal(Open, name="open-reciprocal"):
     """The open boundary by the truncated kernel; the same answer as :class:`Open`."""
@@ -71,7 +86,7 @@ class OpenReciprocal(Open, name="open-reciprocal"):
     def bind(
         self, system: System, basis: GaussianBasis, *, accuracy: float = ACCURACY
     ) -> CoulombOperator:
-        return ReciprocalCoulomb(system, basis, kernel=OpenKernel(), accuracy=accuracy)
+        return ReciprocalCoulomb(system, basis, kernel=self.kernel(system), accuracy=accuracy)
 
 
 class Periodic(Boundary, name="periodic"):
@@ -84,8 +99,13 @@ class Periodic(Boundary, name="periodic"):
     def bind(
         self, system: System, basis: GaussianBasis, *, accuracy: float = ACCURACY
     ) -> CoulombOperator:
+        kernel = self.kernel(system)
+        return ReciprocalCoulomb(system, basis, kernel=kernel, accuracy=accuracy)
+
+    def kernel(self, system: System) -> PeriodicKernel:
+        """Without k = 0."""
         _require_volume(system)
-        return ReciprocalCoulomb(system, basis, kernel=PeriodicKernel(), accuracy=accuracy)
+        return PeriodicKernel()
 
 
 class Slab(Boundary, name="slab"):
@@ -98,9 +118,31 @@ class Slab(Boundary, name="slab"):
     def bind(
         self, system: System, basis: GaussianBasis, *, accuracy: float = ACCURACY
     ) -> CoulombOperator:
-        _require_area(system)
-        kernel = SlabKernel(axis=system.pbc.index(False))
+        kernel = self.kernel(system)
         return ReciprocalCoulomb(system, basis, kernel=kernel, accuracy=accuracy)
+
+    def kernel(self, system: System) -> SlabKernel:
+        """Truncated along the open axis."""
+        _require_area(system)
+        return SlabKernel(axis=system.pbc.index(False))
+
+
+class Electrodes(Slab, name="electrodes"):
+    """A slab whose counter-charge sits on two planes, half of it above and half below.
+
+    The planes are the height L of the cell apart. A neutral slab does not notice them. For a
+    charged one they add πk_e Q²L/2A to the energy of the isolated sheet, which places the zero of
+    the potential on them; E(Q) is then convex, so that the slab can be held at a Fermi level.
+    """
+
+    @staticmethod
+    def accepts(pbc: tuple[bool, bool, bool]) -> bool:
+        return False
+
+    def kernel(self, system: System) -> ElectrodeKernel:
+        """Zero on the electrodes."""
+        _require_area(system)
+        return ElectrodeKernel(system.pbc.index(False), _open_height(system))
 
 
 def boundary_for(name: str, pbc: tuple[bool, bool, bool]) -> Boundary:
@@ -141,6 +183,26 @@ def _require_volume(system: System) -> None:
             f"pbc is True in all directions but the cell volume is {float(volume.min()):.3g} Å³; "
             "set the missing cell vectors (atoms.center(vacuum=...)) or pbc=False"
         )
+
+
+def _open_height(system: System) -> Tensor:
+    """Extent of the cell along the normal of a slab, (B,), Å; it must enclose the atoms."""
+    axis = system.pbc.index(False)
+    first, second = (a for a in range(3) if a != axis)
+    normal = torch.linalg.cross(system.cell[:, first], system.cell[:, second])
+    normal = normal / torch.linalg.vector_norm(normal, dim=-1, keepdim=True)
+    height = (system.cell[:, axis] * normal).sum(-1).abs()
+    along = (system.positions * normal[system.batch]).sum(-1)
+    thickness = extents(system, along.detach()[:, None])[:, 0]
+    if bool((thickness >= height.detach()).any()):
+        b = int((thickness - height.detach()).argmax())
+        raise InputError(
+            f"boundary='electrodes' puts counter-charges half the cell's height "
+            f"({float(height[b].detach()):.3g} Å) above and below the slab, which is "
+            f"{float(thickness[b]):.3g} Å thick. Give the cell vector along the open axis room: "
+            "atoms.center(vacuum=…)"
+        )
+    return height
 
 
 def _require_area(system: System) -> None:

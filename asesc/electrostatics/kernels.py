@@ -106,7 +106,7 @@ class SlabKernel:
         normal = torch.linalg.cross(a, b)
         normal = normal / torch.linalg.vector_norm(normal, dim=-1, keepdim=True)
         heights = (system.positions * normal[system.batch]).sum(-1)
-        length = 2 * (_extents(system, heights.detach()[:, None])[:, 0] + margin)
+        length = 2 * (extents(system, heights.detach()[:, None])[:, 0] + margin)
         rows = [a, b]
         rows.insert(self.axis, normal * length[:, None])
         return torch.stack(rows, dim=1)
@@ -129,13 +129,37 @@ class SlabKernel:
         return COULOMB * value / cell_volume(cells)[:, None]
 
 
+class ElectrodeKernel(SlabKernel):
+    """A slab between two planes that carry half of its counter-charge each.
+
+    With −Q/2 on planes at ±L/2 the laterally averaged potential of a plane of charge Q is
+    πk_e (Q/A)(L − 2|z|) between them: that of the slab kernel and a constant.
+
+    Parameters
+    ----------
+    height : Tensor, (B,), Å
+        L.
+    """
+
+    def __init__(self, axis: int, height: Tensor) -> None:
+        super().__init__(axis)
+        self.height = height
+
+    def evaluate(self, k: Tensor, k2: Tensor, cells: Tensor) -> Tensor:
+        """k_e v(k)/V in V/e for wave vectors (B, K, 3) and their squares."""
+        length = torch.linalg.vector_norm(cells[:, self.axis], dim=-1)
+        area = cell_volume(cells) / length
+        constant = math.pi * COULOMB * self.height / area
+        return super().evaluate(k, k2, cells) + torch.where(k2 == 0, constant[:, None], 0.0)
+
+
 class OpenKernel:
     """Coulomb kernel cut at distance R: an isolated system."""
 
     def cells(self, system: System, margin: float) -> Tensor:
         """Cube with edge 2(diameter + margin); carries no gradient."""
-        extents = _extents(system, system.positions.detach())
-        edge = 2 * (torch.linalg.vector_norm(extents, dim=-1) + margin)
+        diameter = torch.linalg.vector_norm(extents(system, system.positions.detach()), dim=-1)
+        edge = 2 * (diameter + margin)
         identity = torch.eye(3, dtype=edge.dtype, device=edge.device)
         return edge[:, None, None] * identity
 
@@ -204,7 +228,7 @@ def _grid(bounds: list[int], axes: tuple[int, int, int], like: Tensor) -> tuple[
     return integers, multiplicity
 
 
-def _extents(system: System, coordinates: Tensor) -> Tensor:
+def extents(system: System, coordinates: Tensor) -> Tensor:
     """Range of each coordinate over every structure: (N, D) → (B, D)."""
     index = system.batch[:, None].expand_as(coordinates)
     shape = (system.n_structures, coordinates.shape[1])

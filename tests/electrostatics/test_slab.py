@@ -9,7 +9,8 @@ import torch
 from scipy.special import erf, erfc
 
 from asesc.density import GaussianBasis
-from asesc.electrostatics.boundary import Periodic, Slab
+from asesc.electrostatics.boundary import Electrodes, Periodic, Slab
+from asesc.errors import InputError
 from asesc.system import System
 from asesc.testing import example_system
 from asesc.units import COULOMB
@@ -165,3 +166,30 @@ def test_charged_sheet_has_its_zero_of_energy_at_the_plane():
     expected = -2 * math.pi * COULOMB * 0.5 * 0.25 * 25.0 / float(area)
     assert interaction(25.0) == pytest.approx(expected, abs=1e-8)
     assert interaction(-25.0) == pytest.approx(expected, abs=1e-8)
+
+
+def test_electrodes_add_the_energy_of_their_counter_charges():
+    """−Q/2 on planes at ±L/2 make the constant potential πk_e QL/A between them: E gains ½Q times
+    it, πk_e Q²L/2A; a neutral slab notices nothing, whatever the tilt of the open vector."""
+    system = slab_system()
+    cell = system.cell.clone()
+    cell[0, 2] = torch.tensor([4.0, -7.0, 30.0], dtype=torch.float64)
+    system = replace(system, cell=cell)
+    normal = torch.linalg.cross(cell[0, 0], cell[0, 1])
+    area = float(normal.norm())
+    height = abs(float(normal @ cell[0, 2])) / area
+    p = multipoles()
+    charge = float(p[:, 0].sum())
+    gain = energy(system, p, Electrodes()) - energy(system, p)
+    expected = math.pi * COULOMB * charge**2 * height / (2 * area)
+    assert gain == pytest.approx(expected, abs=1e-9) and expected > 0.1
+    p[:, 0] -= p[:, 0].mean()
+    assert energy(system, p, Electrodes()) == pytest.approx(energy(system, p), abs=1e-10)
+
+
+def test_electrodes_must_enclose_the_slab():
+    system = slab_system()
+    cell = system.cell.clone()
+    cell[0, 2] *= 0.01
+    with pytest.raises(InputError, match="Give the cell vector along the open axis room"):
+        Electrodes().bind(replace(system, cell=cell), GaussianBasis(0, WIDTHS))
