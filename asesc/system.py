@@ -37,6 +37,14 @@ class System:
         Total charge.
     electric_field : Tensor, (B, 3), V/Å
         Uniform applied field with the physicists' sign: the force on a charge q is +qE.
+    fermi_level : Tensor, (B,), eV, optional
+        Electron chemical potential μ = ∂E/∂N_e = −∂E/∂Q of a reservoir. Where it is given the
+        total charge is found, and ``charge`` is not read.
+    spin : Tensor, (B,), optional
+        Multiplicity 2S + 1, for models that have spin.
+    charge_sites : Tensor, (N,), optional
+        Where the charge beyond the formal charges is put, as weights ≥ 0 per atom, in models whose
+        charge localises. A structure without positive weights leaves the choice to the model.
     """
 
     positions: Tensor
@@ -46,6 +54,9 @@ class System:
     batch: Tensor
     charge: Tensor
     electric_field: Tensor
+    fermi_level: Tensor | None = None
+    spin: Tensor | None = None
+    charge_sites: Tensor | None = None
 
     @classmethod
     def from_atoms(
@@ -54,6 +65,8 @@ class System:
         *,
         charge: float | Sequence[float] = 0.0,
         electric_field: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
+        fermi_level: float | Sequence[float] | None = None,
+        spin: int | Sequence[int] | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> System:
@@ -65,6 +78,9 @@ class System:
             All with the same ``pbc``.
         charge : float or (B,), e
         electric_field : (3,) or (B, 3), V/Å
+        fermi_level : float or (B,), eV, optional
+        spin : int or (B,), optional
+            Multiplicity 2S + 1.
 
         Raises
         ------
@@ -77,6 +93,12 @@ class System:
         options = {"dtype": dtype, "device": device}
         field = np.broadcast_to(np.asarray(electric_field, dtype=float), (n_structures, 3))
         charges = np.broadcast_to(np.asarray(charge, dtype=float), (n_structures,))
+        levels = None
+        if fermi_level is not None:
+            levels = np.broadcast_to(np.asarray(fermi_level, dtype=float), (n_structures,))
+        spins = None
+        if spin is not None:
+            spins = np.broadcast_to(np.asarray(spin, dtype=float), (n_structures,))
         counts = torch.tensor([len(frame) for frame in frames], device=device)
         return cls(
             positions=torch.as_tensor(np.concatenate([f.positions for f in frames]), **options),
@@ -88,6 +110,8 @@ class System:
             batch=torch.repeat_interleave(torch.arange(n_structures, device=device), counts),
             charge=torch.as_tensor(charges.copy(), **options),
             electric_field=torch.as_tensor(field.copy(), **options),
+            fermi_level=None if levels is None else torch.as_tensor(levels.copy(), **options),
+            spin=None if spins is None else torch.as_tensor(spins.copy(), **options),
         )
 
     @property
@@ -136,6 +160,7 @@ class System:
         self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> System:
         """The same system on another device or with its real tensors in another type."""
+        level, sites, spin = self.fermi_level, self.charge_sites, self.spin
         return replace(
             self,
             positions=self.positions.to(device=device, dtype=dtype),
@@ -144,6 +169,9 @@ class System:
             batch=self.batch.to(device=device),
             charge=self.charge.to(device=device, dtype=dtype),
             electric_field=self.electric_field.to(device=device, dtype=dtype),
+            fermi_level=None if level is None else level.to(device=device, dtype=dtype),
+            charge_sites=None if sites is None else sites.to(device=device, dtype=dtype),
+            spin=None if spin is None else spin.to(device=device, dtype=dtype),
         )
 
 

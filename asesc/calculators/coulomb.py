@@ -61,6 +61,7 @@ class BareMultipoles:
         }
         return Prediction(
             energy=sum(contributions.values()),
+            charge=system.charge,
             density=Density(coefficients, basis),
             dipole=dipole,
             contributions=contributions,

@@ -118,14 +118,14 @@ def _spans_volume(system: System) -> bool:
 
 
 def _is_polarised(model: Model, system: System) -> bool:
-    neutral = not bool((system.charge != 0).any())
+    neutral = system.fermi_level is None and not bool((system.charge != 0).any())
     return all(system.pbc) and model.has_itinerant_polarisation and neutral
 
 
 def _open_dipole(prediction: Prediction, system: System, origin: np.ndarray) -> np.ndarray:
     """Dipole along the open directions; zero along periodic ones, where it has branches."""
     about = torch.as_tensor(origin, dtype=system.cell.dtype, device=system.cell.device)
-    dipole = _array(molecular_dipole(prediction, system, origin=about)[0])
+    dipole = _array(molecular_dipole(prediction, origin=about)[0])
     if not any(system.pbc):
         return dipole
     first, second = (_array(system.cell[0, axis]) for axis in range(3) if system.pbc[axis])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import abstractmethod
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import torch
@@ -17,9 +17,11 @@ from asesc.electrostatics.boundary import ACCURACY
 from asesc.electrostatics.field import along_open_axes, require_open_field
 from asesc.errors import InputError
 from asesc.models.backbone import Backbone, Features, describe_mace
+from asesc.models.ensembles import find_charge
 from asesc.models.potential import Potential, Prediction
-from asesc.solvers import Solution
+from asesc.solvers import SCFOptions, Solution
 from asesc.system import System
+
 
 @dataclass(frozen=True)
 class Problem:
@@ -32,11 +34,17 @@ class Problem:
         Of the backbone; evaluated once per geometry.
     coulomb : CoulombOperator
         Bound to this geometry.
+    options : SCFOptions
+        For families that iterate.
+    start : Tensor, (N, M), e Å^l, optional
+        A density near the one sought; may save iterations, never changes what is found.
     """
 
     system: System
     features: Features
     coulomb: CoulombOperator
+    options: SCFOptions = field(default_factory=SCFOptions)
+    start: Tensor | None = None
 
     @property
     def basis(self) -> GaussianBasis:
@@ -159,21 +167,31 @@ class Model(Potential):
         return GaussianBasis(self.lmax, self._widths[self.backbone.index_of(system.numbers)])
 
     def forward(
-        self, system: System, *, boundary: str = "auto", accuracy: float = ACCURACY
+        self,
+        system: System,
+        *,
+        boundary: str = "auto",
+        accuracy: float = ACCURACY,
+        scf: SCFOptions | None = None,
+        start: Tensor | None = None,
     ) -> Prediction:
-        """Energy, density and dipole of every structure; differentiable in all of the system."""
-        system = system.to(dtype=torch.float64)
+        """Energy, density and dipole of every structure; differentiable in all of the system.
+
+        Parameters
+        ----------
+        scf : SCFOptions, optional
+        start : Tensor, (N, M), e Å^l, optional
+            See :class:`Problem`.
+        """
+        system = self._accepted(system.to(dtype=torch.float64))
         features = self.backbone(system)
         coulomb = boundary_for(boundary, system.pbc).bind(
             system, self.basis(system), accuracy=accuracy
         )
-        # −E·Σqr of a charged cell depends on the choice of origin along periodic directions.
-        if not self.has_itinerant_polarisation or bool((system.charge != 0).any()):
-            require_open_field(system)
-        if not self.has_itinerant_polarisation:
-            # Nor may derivatives see −E·r along periodic directions, where r is one of many images.
-            system = replace(system, electric_field=along_open_axes(system, system.electric_field))
-        state = self.solve(Problem(system, features, coulomb))
+        problem = Problem(system, features, coulomb, scf or SCFOptions(), start)
+        level = system.fermi_level
+        state = self.solve(problem) if level is None else self.solve_at_fermi_level(problem)
+        charge = system.charge if level is None else system.sum(state.coefficients[:, 0])
         dipole = state.dipole
         if not self.has_itinerant_polarisation:
             dipole = along_open_axes(system, dipole)
@@ -185,8 +203,11 @@ class Model(Potential):
             "coulomb": 0.5 * system.sum((state.coefficients * potential).sum(-1)),
             "field": -(system.electric_field * dipole).sum(-1),
         }
+        if level is not None:
+            contributions["reservoir"] = level * charge
         return Prediction(
             energy=sum(contributions.values()),
+            charge=charge,
             density=Density(state.coefficients, coulomb.basis),
             dipole=dipole,
             contributions=contributions,
@@ -195,9 +216,34 @@ class Model(Potential):
             chemical_potential=state.chemical_potential,
         )
 
+    def _accepted(self, system: System) -> System:
+        """The system with the field that this family sees, or InputError."""
+        if system.fermi_level is not None and not self.has_fermi_level:
+            raise InputError(
+                f"fermi_level={system.fermi_level.tolist()} eV, but {self.family} has no ∂E/∂Q: "
+                "its density does not minimise an energy at given charge, so that no charge "
+                "belongs to a Fermi level. Pass charge=… instead, or use a family that "
+                "equilibrates (QEq, SplitChargeEquilibration)"
+            )
+        # −E·Σqr of a charged cell depends on the choice of origin along periodic directions.
+        charged = system.fermi_level is not None or bool((system.charge != 0).any())
+        if charged or not self.has_itinerant_polarisation:
+            require_open_field(system)
+        if self.has_itinerant_polarisation:
+            return system
+        # Nor may derivatives see −E·r along periodic directions, where r is one of many images.
+        return replace(system, electric_field=along_open_axes(system, system.electric_field))
+
     @abstractmethod
     def solve(self, problem: Problem) -> State:
         """Find the density for a fixed geometry, charge and field."""
+
+    def solve_at_fermi_level(self, problem: Problem) -> State:
+        """Find density and charge for a fixed geometry, Fermi level and field.
+
+        Families whose equations hold the level already answer directly.
+        """
+        return find_charge(self.solve, problem)
 
     def _per_element(self, table: Mapping[int | str, float], *, default: float | None) -> Tensor:
         """Values in the order of ``elements``."""

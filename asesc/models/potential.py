@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from asesc.density import Density
 from asesc.electrostatics.boundary import ACCURACY
 from asesc.errors import ModelFormatError
-from asesc.solvers import Solution
+from asesc.solvers import SCFOptions, Solution
 from asesc.system import System
 
 #: Families by name; filled by subclassing :class:`Potential` with ``family="Name"``.
@@ -27,7 +27,10 @@ class Prediction:
     Parameters
     ----------
     energy : Tensor, (B,), eV
-        E = E_short + E_internal + ½⟨p, Jp⟩ − E_field·μ.
+        E = E_short + E_internal + ½⟨p, Jp⟩ − E_field·μ; at a fixed Fermi level μ the grand energy
+        Ω = E + μQ.
+    charge : Tensor, (B,), e
+        Total charge: the given one, or the one that belongs to the Fermi level.
     density : Density
     dipole : Tensor, (B, 3), e Å
         From unwrapped positions; without an itinerant polarisation zero along periodic directions.
@@ -39,15 +42,28 @@ class Prediction:
     solution : Solution
     chemical_potential : Tensor, (B,), V, optional
         ∂E/∂Q at fixed geometry, where the family defines it.
+    spins : Tensor, (N,), optional
+        Unpaired electrons on every atom, where the family has spin; they add up to 2S.
     """
 
     energy: Tensor
+    charge: Tensor
     density: Density
     dipole: Tensor
     contributions: Mapping[str, Tensor]
     potential: Tensor
     solution: Solution
     chemical_potential: Tensor | None = None
+    spins: Tensor | None = None
+
+    @property
+    def fermi_level(self) -> Tensor | None:
+        """μ = ∂E/∂N_e = −∂E/∂Q, (B,), eV.
+
+        Counted from the cell average of the potential in periodic cells, from the vacuum for
+        isolated structures and neutral slabs, and from the potential at the plane of a charged one.
+        """
+        return None if self.chemical_potential is None else -self.chemical_potential
 
 
 class Potential(nn.Module, ABC):
@@ -70,6 +86,13 @@ class Potential(nn.Module, ABC):
     has_itinerant_polarisation: ClassVar[bool] = False
     #: Whether charge beyond the sum of the formal charges can be placed.
     has_variable_charge: ClassVar[bool] = True
+    #: Whether the energy is stationary in the density, so that the dipole is −∂E/∂field and the
+    #: chemical potential ∂E/∂Q.
+    variational: ClassVar[bool] = True
+    #: Whether the charge can be found at a fixed Fermi level.
+    has_fermi_level: ClassVar[bool] = False
+    #: Whether the energy depends on the spin multiplicity.
+    has_spin: ClassVar[bool] = False
 
     hyperparameters: dict[str, Any]
 
@@ -96,9 +119,22 @@ class Potential(nn.Module, ABC):
 
     @abstractmethod
     def forward(
-        self, system: System, *, boundary: str = "auto", accuracy: float = ACCURACY
+        self,
+        system: System,
+        *,
+        boundary: str = "auto",
+        accuracy: float = ACCURACY,
+        scf: SCFOptions | None = None,
+        start: Tensor | None = None,
     ) -> Prediction:
-        """Energy, density and dipole of every structure; differentiable in all of the system."""
+        """Energy, density and dipole of every structure; differentiable in all of the system.
+
+        Parameters
+        ----------
+        scf : SCFOptions, optional
+        start : Tensor, (N, M), e Å^l, optional
+            See :class:`~asesc.models.base.Problem`.
+        """
 
     def weights(self) -> dict[str, Tensor]:
         """What training determines: all parameters, and nothing that the constructor derives."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -36,6 +36,8 @@ class QEq(Model, family="QEq"):
     A. K. Rappé, W. A. Goddard, J. Phys. Chem. 95, 3358 (1991), doi:10.1021/j100161a070.
     T. W. Ko et al., Nat. Commun. 12, 398 (2021), doi:10.1038/s41467-020-20427-2.
     """
+
+    has_fermi_level: ClassVar[bool] = True
 
     def __init__(self, **common: Any) -> None:
         super().__init__(**common)

@@ -99,6 +99,7 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
     """
 
     has_itinerant_polarisation: ClassVar[bool] = True
+    has_fermi_level: ClassVar[bool] = True
 
     def __init__(
         self, *, formal_charges: Mapping[int | str, float] | None = None, **common: Any
@@ -189,10 +190,10 @@ def _jacobian(problem: Problem, response: Response) -> Tensor:
     diagonal = problem.system.layout.pad(hardness).flatten(1)
     stiffness = problem.coulomb.dense() + torch.diag_embed(diagonal)
     identity = torch.eye(stiffness.shape[-1], dtype=stiffness.dtype, device=stiffness.device)
-    return identity + _susceptibility(problem, response) @ stiffness
+    return identity + susceptibility(problem, response) @ stiffness
 
 
-def _susceptibility(problem: Problem, response: Response) -> Tensor:
+def susceptibility(problem: Problem, response: Response) -> Tensor:
     """S = diag(L_g, α) as blocks, (B, n·M, n·M)."""
     system, layout, edges = problem.system, problem.system.layout, problem.features.edges
     n_structures, n = layout.shape

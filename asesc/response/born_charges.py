@@ -51,4 +51,5 @@ def born_effective_charges(model: Model, system: System, *, boundary: str = "aut
     ]
     tensor = torch.stack(rows, dim=1)
     identity = torch.eye(3, dtype=tensor.dtype, device=tensor.device)
-    return BornCharges(tensor, system.sum(tensor) - system.charge[:, None, None] * identity)
+    charge = prediction.charge.detach()[:, None, None]
+    return BornCharges(tensor, system.sum(tensor) - charge * identity)

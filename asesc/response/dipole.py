@@ -9,13 +9,13 @@ from asesc.models import Model, Prediction
 from asesc.system import System
 
 
-def molecular_dipole(prediction: Prediction, system: System, *, origin: Tensor) -> Tensor:
+def molecular_dipole(prediction: Prediction, *, origin: Tensor) -> Tensor:
     """μ = Σ(q r + d) − Q r₀ about an origin r₀ (B, 3) Å: (B, 3), e Å.
 
     For neutral structures the origin does not matter. It is meaningful along open directions;
     periodic ones carry the polarisation instead, see :func:`polarisation`.
     """
-    return prediction.dipole - system.charge[:, None] * origin
+    return prediction.dipole - prediction.charge[:, None] * origin
 
 
 def polarisation(model: Model, prediction: Prediction, system: System) -> Tensor:
@@ -37,6 +37,6 @@ def polarisation(model: Model, prediction: Prediction, system: System) -> Tensor
             f"{model.family} reads absolute positions and has no polarisation in a periodic cell; "
             "use SplitCharges or SplitChargeEquilibration"
         )
-    if bool((system.charge != 0).any()):
+    if system.fermi_level is not None or bool((system.charge != 0).any()):
         raise PropertyUnavailableError("the polarisation of a charged cell depends on the origin")
     return prediction.dipole / system.volume[:, None]

@@ -16,6 +16,7 @@ _STEP = 3e-4
 
 def tiled(system: System, copies: int) -> System:
     """One structure repeated as a batch of ``copies``."""
+    level, sites, spin = system.fermi_level, system.charge_sites, system.spin
     return replace(
         system,
         positions=system.positions.repeat(copies, 1),
@@ -24,6 +25,9 @@ def tiled(system: System, copies: int) -> System:
         batch=torch.arange(copies).repeat_interleave(system.n_atoms),
         charge=system.charge.repeat(copies),
         electric_field=system.electric_field.repeat(copies, 1),
+        fermi_level=None if level is None else level.repeat(copies),
+        charge_sites=None if sites is None else sites.repeat(copies),
+        spin=None if spin is None else spin.repeat(copies),
     )
 
 

@@ -220,8 +220,8 @@ def test_dipole_of_ions_about_an_origin():
     model, system = random_model("QEq"), system_for("QEq", charge=1.0)
     moved = replace(system, positions=system.positions + 5.0)
     with torch.no_grad():
-        here = molecular_dipole(model(system), system, origin=system.positions[:1])
-        there = molecular_dipole(model(moved), moved, origin=moved.positions[:1])
+        here = molecular_dipole(model(system), origin=system.positions[:1])
+        there = molecular_dipole(model(moved), origin=moved.positions[:1])
     torch.testing.assert_close(here, there, atol=1e-9, rtol=0)
 
 
