@@ -1,6 +1,5 @@
 """Registry, card and weights: what was saved comes back, and nothing else is accepted."""
 
-import hashlib
 import json
 from dataclasses import replace
 
@@ -72,9 +71,10 @@ def rewrite(folder, *, tensors=None, raw=None, **entries):
         raw = save(tensors)
     if raw is not None:
         path.write_bytes(raw)
-    stored = json.loads((folder / "card.json").read_text())
-    stored |= {"sha256": hashlib.sha256(path.read_bytes()).hexdigest(), **entries}
-    (folder / "card.json").write_text(json.dumps(stored))
+    stored = json.loads((folder / "card.json").read_text()) | entries
+    card = ModelCard.from_json(json.dumps(stored), source="rewrite")
+    card = replace(card, sha256=card.checksum(path.read_bytes()))
+    (folder / "card.json").write_text(card.to_json())
 
 
 def stored_tensors(folder):
@@ -149,6 +149,33 @@ def test_every_changed_byte_is_noticed(folder):
     path.write_bytes(good[:-1])
     with pytest.raises(ModelFormatError, match="sha256"):
         load_model("tiny")
+
+
+@pytest.mark.parametrize("path", [["family"], ["hyperparameters", "width"], ["sha256"]])
+def test_a_changed_architecture_is_noticed(folder, path):
+    """Also where the weights would still fit: another cutoff is another model."""
+    stored = json.loads((folder / "card.json").read_text())
+    entry = stored
+    for key in path[:-1]:
+        entry = entry[key]
+    entry[path[-1]] = {"family": "tiny", "width": 3.0, "sha256": "0" * 64}[path[-1]]
+    (folder / "card.json").write_text(json.dumps(stored))
+    with pytest.raises(ModelFormatError, match=r"sha256 .* or the card was edited"):
+        load_model("tiny")
+
+
+def test_the_checksum_is_over_content_not_over_form(folder, card):
+    """Neither the order of keys, white space and texts for the reader count, nor numbers as keys."""
+    stored = json.loads((folder / "card.json").read_text())
+    stored["hyperparameters"] = dict(reversed(stored["hyperparameters"].items()))
+    stored["limits"] = "Others."
+    (folder / "card.json").write_text(json.dumps(stored))
+    load_model("tiny")
+    one, two = ({"energies": {8: 1.0, 14: 2.0}}, {"energies": {"14": 2.0, "8": 1.0}})
+    digests = {replace(card, hyperparameters=h).checksum(b"weights") for h in (one, two)}
+    assert len(digests) == 1
+    assert replace(card, family="x").checksum(b"weights") not in digests
+    assert replace(card, hyperparameters=one).checksum(b"other") not in digests
 
 
 def test_missing_weights(folder):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -45,7 +46,8 @@ class ModelCard:
         Must agree with :data:`asesc.units.UNITS`.
     family, hyperparameters, elements, asesc_version, sha256
         Filled in by :func:`asesc.pretrained.save_model`: class of the model, its constructor's
-        keywords, chemical symbols, version that wrote the card, checksum of the weights file.
+        keywords, chemical symbols, version that wrote the card, and the checksum of everything
+        that decides a number, see :meth:`checksum`.
 
     Raises
     ------
@@ -103,10 +105,23 @@ class ModelCard:
             )
         return card
 
+    def checksum(self, weights: bytes) -> str:
+        """sha256 of family and hyperparameters in canonical JSON, followed by the weights file.
+
+        Texts, scope and errors may be edited without it; what they describe may not.
+        """
+        # Through JSON once: afterwards all keys are texts, also where they are sorted.
+        plain = json.loads(self._json([self.family, self.hyperparameters]))
+        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+        return hashlib.sha256(text.encode() + weights).hexdigest()
+
     def to_json(self) -> str:
         """Contents of ``card.json``: the same card always gives the same text."""
+        return self._json(asdict(self)) + "\n"
+
+    def _json(self, value: Any) -> str:
         try:
-            return json.dumps(asdict(self), indent=2, ensure_ascii=False, allow_nan=False) + "\n"
+            return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
         except (TypeError, ValueError) as error:
             raise ModelFormatError(
                 f"Model card {self.name!r} cannot be written as JSON: {error}. Hyperparameters and "
@@ -115,65 +130,49 @@ class ModelCard:
 
 
 _WRITTEN_BY_SAVE = ("family", "elements", "asesc_version", "sha256")
+_NAME = r"[a-z0-9][a-z0-9._-]*"
 _TEXTS = ("level_of_theory", "training_data", "limits", "licence", "citation")
 
 
 def _rules(card: ModelCard) -> Iterator[tuple[str, str, bool]]:
-    """Yield key, rule in words and whether it holds, cheapest first."""
-    yield (
-        "name",
-        "lower-case letters, digits and . _ -",
-        _matches(card.name, r"[a-z0-9][a-z0-9._-]*"),
-    )
+    """Yield key, rule in words and whether it holds."""
+    yield "name", "lower-case letters, digits and . _ -", _matches(card.name, _NAME)
     for key in _TEXTS:
         text = getattr(card, key)
         yield key, "a non-empty text", isinstance(text, str) and bool(text.strip())
+    yield from _rules_of_scope(card)
+    yield from _rules_of_content(card)
+
+
+def _rules_of_scope(card: ModelCard) -> Iterator[tuple[str, str, bool]]:
+    """Where the model may be used, and in which units it answers."""
     charges = card.charge_range
-    yield (
-        "charge_range",
-        "two numbers in e, the smaller first",
-        (
-            isinstance(charges, tuple)
-            and len(charges) == 2
-            and all(map(_is_finite, charges))
-            and charges[0] <= charges[1]
-        ),
-    )
+    is_range = isinstance(charges, tuple) and len(charges) == 2 and all(map(_is_finite, charges))
+    ordered = is_range and charges[0] <= charges[1]
+    yield "charge_range", "two numbers in e, the smaller first", ordered
     yield "field_range", "a number of V/Å, at least 0", _is_size(card.field_range)
     yield "boundaries", "a list of boundary names", _is_texts(card.boundaries, at_least=1)
-    yield (
-        "errors",
-        "label: {value: finite and at least 0, unit: text}",
-        (
-            isinstance(card.errors, Mapping)
-            and all(
-                isinstance(e, Measure) and _is_size(e.value) and isinstance(e.unit, str)
-                for e in card.errors.values()
-            )
-        ),
-    )
-    yield (
-        "units",
-        f"units of asesc, {dict(UNITS)}",
-        (isinstance(card.units, Mapping) and card.units.items() <= UNITS.items()),
-    )
+    distinct = _is_texts(card.elements) and len(set(card.elements)) == len(card.elements)
+    known = distinct and all(symbol in atomic_numbers for symbol in card.elements)
+    yield "elements", "distinct chemical symbols", known
+    ours = isinstance(card.units, Mapping) and card.units.items() <= UNITS.items()
+    yield "units", f"units of asesc, {dict(UNITS)}", ours
+
+
+def _rules_of_content(card: ModelCard) -> Iterator[tuple[str, str, bool]]:
+    """What the model is and how well it does."""
+    errors = card.errors.values() if isinstance(card.errors, Mapping) else (None,)
+    measured = all(_is_measure(error) for error in errors)
+    yield "errors", "label: {value: finite and at least 0, unit: text}", measured
     yield "family", "a text", isinstance(card.family, str)
     yield "hyperparameters", "a dictionary", isinstance(card.hyperparameters, Mapping)
-    yield (
-        "elements",
-        "distinct chemical symbols",
-        (
-            _is_texts(card.elements)
-            and len(set(card.elements)) == len(card.elements)
-            and all(symbol in atomic_numbers for symbol in card.elements)
-        ),
-    )
     yield "asesc_version", "a text", isinstance(card.asesc_version, str)
-    yield (
-        "sha256",
-        "64 hexadecimal digits",
-        card.sha256 == "" or _matches(card.sha256, r"[0-9a-f]{64}"),
-    )
+    sealed = card.sha256 == "" or _matches(card.sha256, r"[0-9a-f]{64}")
+    yield "sha256", "64 hexadecimal digits", sealed
+
+
+def _is_measure(value: object) -> bool:
+    return isinstance(value, Measure) and _is_size(value.value) and isinstance(value.unit, str)
 
 
 def _matches(value: object, pattern: str) -> bool:

@@ -5,7 +5,6 @@ torch is imported inside the functions: listing models and reading cards does no
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import replace
 from pathlib import Path
@@ -104,8 +103,8 @@ def save_model(model: Model, folder: str | os.PathLike[str], card: ModelCard) ->
         hyperparameters=dict(model.hyperparameters),
         elements=tuple(chemical_symbols[number] for number in model.elements),
         asesc_version=__version__,
-        sha256=hashlib.sha256(weights).hexdigest(),
     )
+    complete = replace(complete, sha256=complete.checksum(weights))
     text = complete.to_json()
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -145,12 +144,13 @@ def _verified_tensors(path: Path, card: ModelCard) -> dict[str, Tensor]:
             "code its author put in. Load it in a throw-away process and write the folder with "
             "asesc.pretrained.save_model."
         )
-    found = hashlib.sha256(data).hexdigest()
+    found = card.checksum(data)
     if found != card.sha256:
         raise ModelFormatError(
-            f"{path} ({len(data)} bytes) has sha256 {found}, but its card says {card.sha256}: the "
-            "file is damaged, incomplete or from another model, and its results would be wrong "
-            "without a sign of it. Fetch the folder again, or save the model again."
+            f"{path} ({len(data)} bytes) with the family and hyperparameters of its card has sha256 "
+            f"{found}, but the card says {card.sha256}: the weights are damaged, incomplete or of "
+            "another model, or the card was edited, and results would be wrong without a sign of "
+            "it. Fetch the folder again, or save the model again."
         )
     try:
         return load(data)
