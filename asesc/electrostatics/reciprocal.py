@@ -28,6 +28,8 @@ class ReciprocalCoulomb(CoulombOperator):
         Neglected fraction exp(−k_c²σ_min²) of the spectrum and of the Gaussian tails. Errors of
         potentials and energies are that for charges, about ten times it for dipoles and a
         hundred times it for quadrupoles.
+    reach : float, Å
+        How far outside the atoms potentials are wanted too, along open axes.
 
     Notes
     -----
@@ -43,18 +45,19 @@ class ReciprocalCoulomb(CoulombOperator):
         *,
         kernel: PeriodicKernel | SlabKernel | OpenKernel,
         accuracy: float,
+        reach: float = 0.0,
     ) -> None:
         super().__init__(system, basis)
         narrow, wide = basis.width_range
         decay = math.sqrt(-math.log(accuracy))
-        cells = kernel.cells(system, 2 * wide * decay)
-        self._lattice = lattice = sample(kernel, cells, decay / narrow)
+        cells = kernel.cells(system, 2 * wide * decay + reach)
+        self.lattice = lattice = sample(kernel, cells, decay / narrow)
         self._form = basis.form_factors(lattice.wave_vectors).conj()
         self._columns, self._heights = _phase_factors(system, lattice)
         self._groups = self._group_by_width()
 
     def potential(self, coefficients: Tensor) -> Tensor:
-        source = self._lattice.weights * self._structure_factor(coefficients)
+        source = self.lattice.weights * self.structure_factor(coefficients)
         pieces = [
             group.at_atoms((group.damping * source)[..., None] * self._form.conj())
             for group in self._groups
@@ -65,26 +68,26 @@ class ReciprocalCoulomb(CoulombOperator):
         return torch.zeros_like(coefficients).index_copy(0, order, torch.cat(pieces))
 
     def energy(self, coefficients: Tensor) -> Tensor:
-        factor = torch.view_as_real(self._structure_factor(coefficients))
-        return 0.5 * (self._lattice.weights * factor.square().sum(-1)).sum(-1)
+        factor = torch.view_as_real(self.structure_factor(coefficients))
+        return 0.5 * (self.lattice.weights * factor.square().sum(-1)).sum(-1)
 
     def dense(self) -> Tensor:
         system, layout = self.system, self.system.layout
         n_structures, n = layout.shape
-        kept = (self._lattice.weights != 0).any(0).nonzero()[:, 0]
+        kept = (self.lattice.weights != 0).any(0).nonzero()[:, 0]
         phases = (self._columns[:, :, None] * self._heights[:, None]).flatten(1)
         phases = phases.index_select(1, kept)
         width2 = self.basis.widths[:, None] ** 2
-        phases = phases * torch.exp(-0.5 * width2 * self._lattice.k2[:, kept][system.batch])
+        phases = phases * torch.exp(-0.5 * width2 * self.lattice.k2[:, kept][system.batch])
         form = self._form[:, kept].transpose(-1, -2)[:, None]
         waves = layout.pad(phases)[:, :, None] * form
         # J_ab = Re Σ_k w φ_a φ_b*: one real product over both parts of every wave.
         parts = torch.view_as_real(waves).reshape(n_structures, n * form.shape[2], -1)
-        weights = self._lattice.weights[:, kept].repeat_interleave(2, dim=-1)
+        weights = self.lattice.weights[:, kept].repeat_interleave(2, dim=-1)
         return (parts * weights[:, None]) @ parts.transpose(-1, -2)
 
-    def _structure_factor(self, coefficients: Tensor) -> Tensor:
-        """S(k), (B, K)."""
+    def structure_factor(self, coefficients: Tensor) -> Tensor:
+        """S(k) on :attr:`lattice`, (B, K), e."""
         factors = [
             group.damping * (self._form * group.on_waves(coefficients)).sum(-1)
             for group in self._groups
@@ -106,9 +109,7 @@ class ReciprocalCoulomb(CoulombOperator):
 
     def _group(self, atoms: Tensor | slice, layout: BlockLayout, width: Tensor) -> _Group:
         columns, heights = layout.pad(self._columns[atoms]), layout.pad(self._heights[atoms])
-        return _Group(
-            atoms, layout, columns, heights, torch.exp(-0.5 * width**2 * self._lattice.k2)
-        )
+        return _Group(atoms, layout, columns, heights, torch.exp(-0.5 * width**2 * self.lattice.k2))
 
 
 @dataclass(frozen=True)
@@ -154,9 +155,9 @@ def _phase_factors(system: System, lattice: Lattice) -> tuple[Tensor, Tensor]:
     angles = layout.unpad(layout.pad(system.positions) @ reciprocal.transpose(1, 2))
     columns = angles[:, :2] @ lattice.columns.T
     heights = angles[:, 2:] * lattice.heights
-    return _unit(columns), _unit(heights)
+    return phases(columns), phases(heights)
 
 
-def _unit(angle: Tensor) -> Tensor:
+def phases(angle: Tensor) -> Tensor:
     """e^(i angle)."""
     return torch.complex(torch.cos(angle), torch.sin(angle))
