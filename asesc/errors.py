@@ -62,6 +62,10 @@ class PropertyUnavailableError(AsescError, ase_errors.PropertyNotImplementedErro
     """The property is not defined or not offered for this model and boundary."""
 
 
+class SeveralMinimaWarning(UserWarning):
+    """A charge may sit on different atoms; the minima found are listed, the lowest is used."""
+
+
 def did_you_mean(name: str, known: Iterable[str]) -> str:
     """End of an error message that suggests the nearest known name.
 

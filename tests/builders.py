@@ -18,6 +18,12 @@ from asesc.testing import example_system
 #: Elements of the test models with integer formal charges: SiO2 + H2O is neutral.
 FORMAL_CHARGES = {1: 1.0, 8: -2.0, 14: 4.0}
 NUMBERS = (14, 8, 8, 8, 1, 1)
+_WITH_FORMAL_CHARGES = (
+    "FixedCharges",
+    "SplitCharges",
+    "SplitChargeEquilibration",
+    "EnergyFunctional",
+)
 
 _BACKBONE = {
     "elements": [1, 8, 14],
@@ -33,12 +39,17 @@ _BACKBONE = {
 
 @cache
 def random_model(
-    family: str, *, lmax: int | None = None, width: float | None = None, seed: int = 0
+    family: str,
+    *,
+    lmax: int | None = None,
+    width: float | None = None,
+    seed: int = 0,
+    **further: Any,
 ) -> Model:
     """A family with small random parameters; built once per session, do not modify it."""
     torch.manual_seed(seed)
-    own: dict[str, Any] = {} if lmax is None else {"lmax": lmax}
-    if family in ("FixedCharges", "SplitCharges", "SplitChargeEquilibration"):
+    own: dict[str, Any] = further if lmax is None else {"lmax": lmax, **further}
+    if family in _WITH_FORMAL_CHARGES:
         own["formal_charges"] = FORMAL_CHARGES
     widths = {1: 0.9, 8: 1.1, 14: 1.3} if width is None else width
     model = FAMILIES[family](backbone=_BACKBONE, width=widths, **own)

@@ -1,6 +1,7 @@
 """Model families: one file each, listed in :data:`FAMILIES`."""
 
 from asesc.models.base import Model, Problem, State
+from asesc.models.energy_functional import EnergyFunctional
 from asesc.models.fixed_charges import FixedCharges
 from asesc.models.local_charges import LocalCharges
 from asesc.models.potential import FAMILIES, Potential, Prediction
@@ -10,6 +11,7 @@ from asesc.models.split_charges import SplitCharges
 
 __all__ = [
     "FAMILIES",
+    "EnergyFunctional",
     "FixedCharges",
     "LocalCharges",
     "Model",

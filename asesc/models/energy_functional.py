@@ -1,0 +1,179 @@
+"""An energy functional of the density that a network shapes: beyond quadratic, one minimum."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from asesc.errors import InputError, SCFError, did_you_mean
+from asesc.models.base import Problem, State
+from asesc.models.energy_surface import EnergySurface
+from asesc.models.functionals import FUNCTIONALS, EdgeFunctional
+from asesc.models.localised_minima import place_charge
+from asesc.models.split_charge_equilibration import SplitChargeEquilibration
+from asesc.models.split_charges import itinerant_dipole
+from asesc.solvers import Solution, attach_derivatives, frozen_jacobian, minimise
+
+
+class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
+    """Minimise over edge transfers t_ij = −t_ji and atomic dipoles d_i
+
+        E = Σ_(i<j) [h_ij(t_ij) + χ_ij t_ij] + Σ_i [χ_i q_i + ½η_i q_i² + ϕ_i·d_i + ½ d_i·α_i⁻¹·d_i
+            + G_i(q_i, d_i)] + ½⟨p, Jp⟩ − E_field·μ,    q_i = q⁰_i + Σ_j t_ij.
+
+    This is :class:`SplitChargeEquilibration` with two learned terms that are not quadratic: the
+    edge energy h_ij, of which t²/2g_ij is the simplest, and the atomic functional G_i. Heads of a
+    trained quadratic model fit. ``functional="convex"`` makes every term convex in all unknowns:
+
+    - q_i is linear in the transfers, and convexity survives linear maps and sums;
+    - h_ij is a Legendre transform, hence convex (:class:`~asesc.models.functionals.ConvexEdges`);
+    - G_i is convex in (q_i, d_i) jointly (:class:`~asesc.models.convex.SoftRidges`);
+    - ½η_i q_i² and ½ d·α⁻¹·d are, with η_i > 0 and α_i positive semidefinite;
+    - ½⟨p, Jp⟩ is a positive energy for densities of one total charge, and the rest is linear.
+
+    h_ij is strictly convex, so that there is exactly one minimum and it moves smoothly with the
+    geometry, the field and the charge. Forces need no derivative of it (envelope theorem).
+    ``functional="localised"`` adds wells at integer charges and gives that up: several minima with
+    the charge on different atoms exist. There the formal charges are oxidation states: the charge
+    beyond their sum is put on atoms in whole units, where ``System.charge_sites`` says or, without
+    it, on every atom in turn; the lowest minimum is returned and the others are listed in a
+    :class:`~asesc.errors.SeveralMinimaWarning`.
+
+    Newton's method on dense matrices of size 4N, O(N³) per step, typically 3 to 6 steps; beyond
+    ``dense_limit`` by products. A search costs N such minimisations per unit of charge.
+
+    Parameters
+    ----------
+    functional : str
+        A name of :data:`~asesc.models.functionals.FUNCTIONALS`.
+    formal_charges : mapping of int to float, e, optional
+        q⁰ per element, default 0; a total charge beyond their sum is divided over the atoms with
+        learned positive weights, or placed in whole units.
+    **common
+        See :class:`~asesc.models.base.Model`.
+
+    References
+    ----------
+    arXiv:2603.14700 (energy functionals). W. B. Dapp, M. H. Müser, J. Chem. Phys. 139, 064106
+    (2013), doi:10.1063/1.4817772 (split charges with integer oxidation states).
+    """
+
+    has_itinerant_polarisation: ClassVar[bool] = True
+
+    def __init__(
+        self,
+        *,
+        functional: str = "convex",
+        formal_charges: Mapping[int | str, float] | None = None,
+        **common: Any,
+    ) -> None:
+        if functional not in FUNCTIONALS:
+            raise InputError(
+                f"functional={functional!r} is not known."
+                f"{did_you_mean(str(functional), FUNCTIONALS)} There are {', '.join(FUNCTIONALS)}"
+            )
+        super().__init__(formal_charges=formal_charges, **common)
+        self.hyperparameters["functional"] = functional
+        n_scalars, n_vectors = self.backbone.n_scalars, self.backbone.n_vectors
+        self.atom_functional = FUNCTIONALS[functional](n_scalars, lmax=self.lmax)
+        self.edge_functional = EdgeFunctional(n_scalars, n_vectors, self.cutoff)
+
+    def solve(self, problem: Problem) -> State:
+        surface = self.surface(problem)
+        frozen = surface.frozen()
+        start, stages = _start(frozen), ()
+        if not self.atom_functional.is_convex:
+            formal = self._formal[self.backbone.index_of(problem.system.numbers)]
+            placement = place_charge(frozen, formal, start, find_minimum)
+            start, stages = placement.drives, placement.stages
+            surface = surface.placed(formal, placement.share)
+            frozen = surface.frozen()
+        w, solution = find_minimum(frozen, start)
+        w = attach_derivatives(w, surface.residual, _inverse(frozen, w))
+        spent = solution.iterations + sum(stage.maps for stage in stages)
+        solution = replace(solution, iterations=spent, stages=(*stages, *solution.stages))
+        return state_at(surface, w, solution)
+
+    def surface(self, problem: Problem) -> EnergySurface:
+        """The energy of a problem as a function of node potentials, differentiable."""
+        features = problem.features
+        formal = self._formal[self.backbone.index_of(problem.system.numbers)]
+        atoms = self.atom_functional(features, formal)
+        edges = self.edge_functional(features)
+        return EnergySurface.of(problem, self._response(problem), atoms, edges)
+
+    def solve_at_fermi_level(self, problem: Problem) -> State:
+        if not self.atom_functional.is_convex:
+            raise InputError(
+                "fermi_level is set, but the functional 'localised' holds whole charges: E(Q) is "
+                "not convex, so that no one charge belongs to a Fermi level. Pass charge=…, or "
+                "compare the energies of several charges yourself"
+            )
+        return super().solve_at_fermi_level(problem)
+
+
+def _start(surface: EnergySurface) -> Tensor:
+    """Node potentials of the density that the caller knows, or of no drive at all."""
+    known = surface.problem.start
+    with torch.no_grad():
+        if known is None:
+            return torch.zeros_like(surface.response.electronegativity)
+        return surface.potential(known)
+
+
+def find_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
+    """Node potentials (N, M) of a minimum, without graph.
+
+    Minimisation stops when ∂E/∂w, which is the change of the density in one more map, is within
+    the tolerance. One Newton step for w = u(p(w)) then also settles the potentials of atoms to
+    which nothing flows.
+
+    Raises
+    ------
+    SCFError
+        If the density still moves.
+    """
+    problem = surface.problem
+    layout, options = problem.system.layout, problem.options
+    hessian = surface.hessian if surface.is_small else None
+    w, solution = minimise(surface.energy, start, layout=layout, options=options, hessian=hessian)
+    with torch.no_grad():
+        w = w - _inverse(surface, w)(surface.residual(w), False)
+        density = surface.flow(w).coefficients
+        moved = surface.flow(surface.potential(density)).coefficients - density
+    residual = float(moved.abs().max())
+    if not residual < options.tolerance:
+        raise SCFError(
+            f"the minimum of the energy functional is not a stationary density: one more map "
+            f"moves it by {residual:.1e} e Å^l, the tolerance is {options.tolerance:.0e}. The "
+            "response is so soft that rounding decides; use a larger tolerance, or check the "
+            "geometry for coinciding atoms",
+            history=solution.history,
+        )
+    return w, replace(solution, iterations=solution.iterations + 1, residual=residual)
+
+
+def _inverse(surface: EnergySurface, w: Tensor) -> Callable[[Tensor, bool], Tensor]:
+    """(1 + K S)⁻¹ at w, which carries no graph."""
+    jacobian = surface.jacobian if surface.is_small else None
+    layout = surface.problem.system.layout
+    return frozen_jacobian(surface.residual, w, layout=layout, jacobian=jacobian)
+
+
+def state_at(surface: EnergySurface, w: Tensor, solution: Solution) -> State:
+    """Density, dipole and energy that belong to node potentials."""
+    system, response = surface.problem.system, surface.response
+    flow = surface.flow(w)
+    return State(
+        coefficients=flow.coefficients,
+        dipole=itinerant_dipole(
+            system, surface.problem.features, response.formal, flow.transfers, flow.dipoles
+        ),
+        internal_energy=surface.internal(flow),
+        solution=solution,
+        chemical_potential=system.sum(response.share * (w[:, 0] - surface.lever)),
+    )
