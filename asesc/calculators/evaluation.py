@@ -29,11 +29,13 @@ class Evaluation:
     ----------
     results : dict
         Under ASE's names only: energy and free_energy (eV), forces (N, 3), charges (N,), and
-        where they are defined stress (6,) in Voigt order, dipole (3,) e Å, polarization (3,) e/Å².
+        where they are defined fermi_level (eV), stress (6,) in Voigt order, dipole (3,) e Å,
+        polarization (3,) e/Å².
     extras : dict
-        Everything else: ``contributions`` (eV), ``multipoles`` (N, M), ``potential`` (N, M),
-        ``chemical_potential`` (V) where the family defines it, ``conjugate_dipole`` = −∂E/∂field
-        (3,) e Å about the origin of the coordinates, ``dipole_origin`` (3,) Å.
+        Everything else: ``charge`` (e), given or found, ``contributions`` (eV), ``multipoles``
+        (N, M) of Gaussians with ``widths`` (N,) Å, ``potential`` (N, M), ``chemical_potential`` (V)
+        where the family defines it, ``conjugate_dipole`` = −∂E/∂field (3,) e Å about the origin of
+        the coordinates, ``dipole_origin`` (3,) Å.
     scf : Solution
         What the solver did.
     """
@@ -84,6 +86,11 @@ def evaluate(
             f"{prediction.solution}. The energy would depend on where the solver stopped. Check "
             "the geometry, the charge and the field; calc.scf is not set",
             history=prediction.solution.history,
+        )
+    if "fermi_level" in properties and prediction.fermi_level is None:
+        raise PropertyUnavailableError(
+            f"'fermi_level' is −∂E/∂Q, which the family {model.family} does not define, or not in "
+            "a field along a periodic direction"
         )
     results = _results(outcome)
     extras = _extras(prediction)
@@ -142,6 +149,9 @@ def _results(outcome: ForceResult) -> dict[str, Any]:
         "forces": _array(outcome.forces),
         "charges": _array(outcome.prediction.density.charges),
     }
+    level = outcome.prediction.fermi_level
+    if level is not None:
+        results["fermi_level"] = float(level.detach())
     if outcome.stress is not None:
         results["stress"] = _array(outcome.stress[0])[_FULL_TO_VOIGT]
     return results
@@ -149,8 +159,10 @@ def _results(outcome: ForceResult) -> dict[str, Any]:
 
 def _extras(prediction: Prediction) -> dict[str, Any]:
     extras = {
+        "charge": float(prediction.charge.detach()),
         "contributions": {k: float(v.detach()) for k, v in prediction.contributions.items()},
         "multipoles": _array(prediction.density.coefficients),
+        "widths": _array(prediction.density.basis.widths),
         "potential": _array(prediction.potential),
         "conjugate_dipole": _array(prediction.dipole[0]),
     }

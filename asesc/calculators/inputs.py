@@ -1,4 +1,4 @@
-"""Charge and field of one frame: from ``atoms.info`` where given, else from the calculator."""
+"""Charge, Fermi level and field of one frame: from ``atoms.info``, else from the calculator."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from asesc.errors import InputError
 CHARGE_KEYS = ("charge", "total_charge")
 SPIN_KEYS = ("spin", "multiplicity", "spin_multiplicity")
 FIELD_KEY = "electric_field"
+FERMI_KEY = "fermi_level"
 #: MACE's name for a field of the opposite sign: there the force on a charge +q is −q times it.
 OPPOSITE_FIELD_KEY = "external_field"
 
@@ -23,10 +24,19 @@ OPPOSITE_FIELD_KEY = "external_field"
 LARGEST_FIELD = 5.0
 _LARGEST_IN_OTHER_UNITS = 1e4
 
-_READ = {re.sub("[^a-z]", "", k): k for k in (*CHARGE_KEYS, *SPIN_KEYS, FIELD_KEY)}
-_NEAR = {**_READ, "efield": FIELD_KEY, "externalefield": FIELD_KEY, "netcharge": "charge"}
+_READ = {re.sub("[^a-z]", "", k): k for k in (*CHARGE_KEYS, *SPIN_KEYS, FIELD_KEY, FERMI_KEY)}
+_NEAR = {
+    **_READ,
+    "efield": FIELD_KEY,
+    "externalefield": FIELD_KEY,
+    "netcharge": "charge",
+    "efermi": FERMI_KEY,
+    "fermienergy": FERMI_KEY,
+}
 #: Names that are near ours and mean something else.
-_OTHERS = frozenset({*CHARGE_KEYS, *SPIN_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY, "charges", "spins"})
+_OTHERS = frozenset(
+    {*CHARGE_KEYS, *SPIN_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY, FERMI_KEY, "charges", "spins"}
+)
 
 
 @dataclass(frozen=True)
@@ -77,6 +87,51 @@ def read_field(info: Mapping[str, Any], default: tuple[float, float, float]) -> 
         x, y, z = parse_field(info[OPPOSITE_FIELD_KEY], source)
         return Given((0.0 - x, 0.0 - y, 0.0 - z), f"{source}, sign reversed")
     return Given(default, "calculator")
+
+
+def read_fermi_level(
+    info: Mapping[str, Any], default: float | None, *, charge: float
+) -> Given | None:
+    """Fermi level in eV that replaces the total charge as an input; None for a fixed charge.
+
+    Parameters
+    ----------
+    default, charge
+        The calculator's own Fermi level and charge.
+
+    Raises
+    ------
+    InputError
+        A charge is given as well, or the entry is not one finite number.
+    """
+    level = Given(default, "calculator")
+    if FERMI_KEY in info:
+        source = f"atoms.info[{FERMI_KEY!r}]"
+        level = Given(parse_fermi_level(info[FERMI_KEY], source), source)
+    if level.value is None:
+        return None
+    charges = [f"atoms.info[{key!r}]={info[key]!r}" for key in CHARGE_KEYS if key in info]
+    if charge != 0:
+        charges.append(f"charge={charge:g}")
+    if charges:
+        raise InputError(
+            f"fermi_level={level.value:g} eV (from {level.source}) and {charges[0]} are both "
+            "given, but at a fixed Fermi level the total charge is what is found. Keep one"
+        )
+    return level
+
+
+def parse_fermi_level(value: Any, source: str = "fermi_level") -> float | None:
+    """One finite number of electronvolts, or None, or :class:`InputError`."""
+    if value is None:
+        return None
+    number = _numbers(value)
+    if number is None or number.ndim != 0 or not np.isfinite(number):
+        raise InputError(
+            f"{source} must be one finite number, the electrons' Fermi level in eV, or None for a "
+            f"fixed charge; got {value!r}"
+        )
+    return float(number)
 
 
 def parse_charge(value: Any, source: str = "charge") -> float:

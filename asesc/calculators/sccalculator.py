@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -19,8 +19,10 @@ from asesc.calculators.fresh import FreshCalculator
 from asesc.calculators.inputs import (
     Given,
     parse_charge,
+    parse_fermi_level,
     parse_field,
     read_charge,
+    read_fermi_level,
     read_field,
     refuse_spin,
     require_whole,
@@ -28,12 +30,14 @@ from asesc.calculators.inputs import (
     unread_keys,
 )
 from asesc.calculators.opened import OpenedModel, open_model
+from asesc.calculators.prepared import PreparedModel
 from asesc.calculators.responses import respond
 from asesc.calculators.sanity import check_contacts, check_geometry, doubts
 from asesc.calculators.scope import check_elements, check_scope
 from asesc.electrostatics import BOUNDARIES, boundary_for
 from asesc.errors import InputError, did_you_mean
 from asesc.models import Model
+from asesc.solvers import SCFOptions
 from asesc.system import System
 
 _LOG = logging.getLogger(__name__)
@@ -45,7 +49,9 @@ class _Inputs:
 
     charge: Given
     field: Given
+    fermi_level: Given | None
     boundary: str
+    scf: SCFOptions
     weights: int
 
 
@@ -66,15 +72,20 @@ class SCCalculator(FreshCalculator):
         contains −E·μ. ``atoms.info["electric_field"]`` overrides it; MACE's
         ``atoms.info["external_field"]`` has the opposite sign and is converted.
     fermi_level : float, eV, optional
-        Reserved for families with a fixed potential; refused by those of fixed charge.
+        Fermi level μ = ∂E/∂N_e of a reservoir of electrons, in place of the total charge, which
+        is then found and reported in ``extras["charge"]``; energy and free energy are the grand
+        energy Ω = E − μN_e = E + μQ and the forces its gradient. Counted from the average
+        potential of a periodic cell and from the vacuum of an isolated structure; a slab needs
+        ``boundary="electrodes"``. ``atoms.info["fermi_level"]`` overrides it per frame.
     boundary : str
         ``"auto"`` follows ``atoms.pbc``; else a name from ``asesc.electrostatics.BOUNDARIES``.
     device : str
         ``"auto"`` (first GPU, else CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
     dtype : str
         ``"float64"`` or ``"float32"``, of the learned part.
-    scf : None
-        Reserved for iterative families; the present ones solve directly.
+    scf : mapping, optional
+        Fields of :class:`~asesc.solvers.SCFOptions`, for example ``{"tolerance": 1e-9}``; families
+        that solve directly meet every tolerance.
     allow_extrapolation : bool
         Do not enforce the charge, field and boundaries of the model's card.
     allow_fractional_charge : bool
@@ -88,11 +99,13 @@ class SCCalculator(FreshCalculator):
 
     Notes
     -----
-    ``results`` holds energy, free_energy, forces, charges, and where they are defined stress,
-    dipole (along open directions; for an ion about the centre of mass, see
-    ``extras["dipole_origin"]``) or polarization (three periodic directions, modulo its quantum).
+    ``results`` holds energy, free_energy, forces, charges, and where they are defined fermi_level
+    (eV, also at fixed charge: −∂E/∂Q), stress, dipole (along open directions; for an ion about the
+    centre of mass, see ``extras["dipole_origin"]``) or polarization (three periodic directions,
+    modulo its quantum).
     Born charges and the dielectric tensor come through ``get_property``, polarizability and
-    Hessian through methods. A call costs one evaluation and one backward pass.
+    Hessian through methods. A call costs one evaluation and one backward pass. Iterative families
+    start from the last density of the same atoms; ``calc.scf.report()`` tells what they did.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -103,6 +116,7 @@ class SCCalculator(FreshCalculator):
         "charges",
         "dipole",
         "polarization",
+        "fermi_level",
         "born_effective_charges",
         "dielectric_tensor",
     ]
@@ -131,13 +145,14 @@ class SCCalculator(FreshCalculator):
         boundary: str = "auto",
         device: str = "auto",
         dtype: str = "float64",
-        scf: None = None,
+        scf: Mapping[str, Any] | None = None,
         allow_extrapolation: bool = False,
         allow_fractional_charge: bool = False,
         **unknown: Any,
     ) -> None:
         self._opened: OpenedModel | None = None
         self._responses: dict[str, np.ndarray] = {}
+        self._last: tuple[Any, np.ndarray] | None = None
         super().__init__(
             **unknown,
             model=model,
@@ -160,14 +175,27 @@ class SCCalculator(FreshCalculator):
         if "electric_field" in checked:
             checked["electric_field"] = parse_field(checked["electric_field"])
         _refuse_unknown_boundary(checked.get("boundary", "auto"))
+        if checked.get("scf") is not None:
+            SCFOptions.of(checked["scf"])
+            checked["scf"] = dict(checked["scf"])
         opened = self._open(checked)
-        for name in ("spin", "fermi_level", "scf"):
-            if checked.get(name) is not None:
-                raise _reserved(name, checked[name], opened)
+        if checked.get("spin") is not None:
+            raise spin_refused(f"spin={checked['spin']!r}", opened.name)
+        checked["fermi_level"] = self._level(checked, opened)
         if opened is not self._opened:
             self.reset()
             self._opened, checked["model"] = opened, opened.name
         return checked
+
+    def _level(self, checked: Mapping[str, Any], opened: OpenedModel) -> float | None:
+        level = checked.get("fermi_level", self.parameters.get("fermi_level"))
+        if level is not None and not opened.model.has_fermi_level:
+            raise InputError(
+                f"fermi_level={level!r}, but model {opened.name!r} of the family "
+                f"{opened.model.family} works at fixed total charge: it has no ∂E/∂Q from which a "
+                "charge would follow. Pass charge=… instead"
+            )
+        return parse_fermi_level(level)
 
     def _open(self, checked: dict[str, Any]) -> OpenedModel:
         """The model that the parameters ask for; the present one if they do not touch it."""
@@ -197,14 +225,16 @@ class SCCalculator(FreshCalculator):
         check_contacts(system)
         self._advise(atoms, inputs)
         outcome = evaluate(
-            self.model,
+            self._prepared(atoms, inputs),
             system,
             boundary=inputs.boundary,
             origin=atoms.get_center_of_mass(),
             properties=properties,
         )
+        if inputs.fermi_level is not None:
+            found = Given(outcome.extras["charge"], f"fermi_level={inputs.fermi_level.value:g}")
+            self._check_card(atoms, inputs, found)
         outcome.extras.update(
-            charge=inputs.charge.value,
             charge_source=inputs.charge.source,
             electric_field=np.array(inputs.field.value),
             electric_field_source=inputs.field.source,
@@ -214,27 +244,51 @@ class SCCalculator(FreshCalculator):
 
     def _inputs(self, atoms: Atoms) -> _Inputs:
         refuse_spin(atoms.info, self._opened.name)
+        given = self.parameters
+        charge = parse_charge(given["charge"])
+        level = parse_fermi_level(given["fermi_level"])
+        level = read_fermi_level(atoms.info, level, charge=charge)
+        found = Given(0.0, "the Fermi level")
         return _Inputs(
-            charge=read_charge(atoms.info, parse_charge(self.parameters["charge"])),
-            field=read_field(atoms.info, parse_field(self.parameters["electric_field"])),
-            boundary=self.parameters["boundary"],
+            charge=read_charge(atoms.info, charge) if level is None else found,
+            field=read_field(atoms.info, parse_field(given["electric_field"])),
+            fermi_level=level,
+            boundary=given["boundary"],
+            scf=SCFOptions.of(given["scf"]),
             weights=self._opened.version,
         )
+
+    def _prepared(self, atoms: Atoms, inputs: _Inputs) -> PreparedModel:
+        """The model with its solver options, and the last density of the same atoms."""
+        start = None
+        if self._last is not None and self._last[0] == _identity(atoms, inputs):
+            start = torch.as_tensor(self._last[1], device=self._opened.torch_device)
+        return PreparedModel(self.model, inputs.scf, start)
+
+    def calculate(self, *args: Any, **keywords: Any) -> None:
+        """Evaluate and keep the results; ASE's entry point."""
+        super().calculate(*args, **keywords)
+        self._last = _identity(self.atoms, self._seen), self.extras["multipoles"].copy()
 
     def _check_scope(self, atoms: Atoms, inputs: _Inputs) -> None:
         if not self.parameters["allow_fractional_charge"]:
             require_whole(inputs.charge)
-        opened = self._opened
-        check_elements(opened.model.elements, atoms.numbers, opened.name)
+        check_elements(self.model.elements, atoms.numbers, self._opened.name)
+        self._check_card(atoms, inputs, inputs.charge)
+
+    def _check_card(self, atoms: Atoms, inputs: _Inputs, charge: Given) -> None:
+        """Refuse what is outside the scope of the model's card."""
         boundary = boundary_for(inputs.boundary, tuple(bool(p) for p in atoms.pbc))
-        if opened.card is not None and not self.parameters["allow_extrapolation"]:
-            check_scope(opened.card, charge=inputs.charge, field=inputs.field, boundary=boundary)
+        card = self._opened.card
+        if card is not None and not self.parameters["allow_extrapolation"]:
+            check_scope(card, charge=charge, field=inputs.field, boundary=boundary)
 
     def _system(self, atoms: Atoms, inputs: _Inputs) -> System:
         return System.from_atoms(
             atoms,
             charge=inputs.charge.value,
             electric_field=inputs.field.value,
+            fermi_level=None if inputs.fermi_level is None else inputs.fermi_level.value,
             device=self._opened.torch_device,
         )
 
@@ -288,6 +342,10 @@ class SCCalculator(FreshCalculator):
         """α_ab = ∂μ_a/∂E_b at clamped ions, (3, 3), e Å²/V, as Raman spectra of ASE want it."""
         return self._response("polarizability", atoms)
 
+    def get_fermi_level(self, atoms: Atoms | None = None) -> float:
+        """μ = ∂E/∂N_e, eV, as ASE's electronic-structure calculators name it."""
+        return self.get_property("fermi_level", atoms)
+
     def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
         """∂²E/∂R∂R, (3N, 3N), eV/Å²; costs 3N backward passes."""
         return self._response("hessian", atoms)
@@ -303,7 +361,8 @@ class SCCalculator(FreshCalculator):
         self.get_property("energy", atoms)
         if name not in self._responses:
             system = self._system(atoms, self._seen)
-            array, beside = respond(name, self.model, system, boundary=self._seen.boundary)
+            prepared = self._prepared(atoms, self._seen)
+            array, beside = respond(name, prepared, system, boundary=self._seen.boundary)
             self._responses[name] = array
             self.extras.update(beside)
         return self._responses[name].copy()
@@ -317,6 +376,8 @@ class SCCalculator(FreshCalculator):
             "sha256": self._opened.sha256,
             "charge": given["charge"],
             "electric_field": list(given["electric_field"]),
+            "fermi_level": given["fermi_level"],
+            "scf": given["scf"],
             "boundary": given["boundary"],
             "dtype": given["dtype"],
             "allow_extrapolation": given["allow_extrapolation"],
@@ -335,18 +396,6 @@ def _refuse_unknown_boundary(name: str) -> None:
         )
 
 
-def _reserved(name: str, value: Any, opened: OpenedModel) -> InputError:
-    """The error for a parameter that no present family takes."""
-    family = opened.model.family
-    if name == "spin":
-        return spin_refused(f"spin={value!r}", opened.name)
-    if name == "fermi_level":
-        return InputError(
-            f"fermi_level={value!r}, but model {opened.name!r} of the family {family} works at "
-            "fixed total charge: the level follows from the charge "
-            "(calc.extras['chemical_potential'] where the family defines it). Pass charge=… instead"
-        )
-    return InputError(
-        f"scf={value!r}, but the family {family} of model {opened.name!r} is solved directly and "
-        "has no iterations to set; leave scf=None"
-    )
+def _identity(atoms: Atoms, inputs: _Inputs) -> tuple[Any, ...]:
+    """What must be the same for a density to be a good start."""
+    return inputs.weights, atoms.numbers.tobytes()

@@ -45,18 +45,25 @@ def along_open_axes(system: System, vectors: Tensor) -> Tensor:
     return normal * (normal * vectors).sum(-1, keepdim=True)
 
 
-def require_open_field(system: System) -> None:
-    """Refuse a field with a component along a periodic direction."""
+def periodic_axis_of_field(system: System) -> int | None:
+    """The first periodic cell vector along which the field of any structure has a component."""
     field, cell = system.electric_field.detach(), system.cell.detach()
     for axis in range(3):
-        if not system.pbc[axis]:
-            continue
         along = (field * cell[:, axis]).sum(-1).abs()
-        if bool((along > 1e-12 * (1 + cell[:, axis].norm(dim=-1))).any()):
-            vector = field[along.argmax()].tolist()
-            raise InputError(
-                f"electric_field={vector} V/Å has a component along the "
-                f"periodic cell vector {axis}, where −E·r is not defined. Use a field along an "
-                "open direction, or a neutral cell and a family with an itinerant polarisation "
-                "(SplitCharges, SplitChargeEquilibration)"
-            )
+        is_along = bool((along > 1e-12 * (1 + cell[:, axis].norm(dim=-1))).any())
+        if system.pbc[axis] and is_along:
+            return axis
+    return None
+
+
+def require_open_field(system: System) -> None:
+    """Refuse a field with a component along a periodic direction."""
+    axis = periodic_axis_of_field(system)
+    if axis is not None:
+        along = (system.electric_field * system.cell[:, axis]).detach().sum(-1).abs()
+        raise InputError(
+            f"electric_field={system.electric_field[along.argmax()].tolist()} V/Å has a component "
+            f"along the periodic cell vector {axis}, where −E·r is not defined. Use a field along "
+            "an open direction, or a neutral cell and a family with an itinerant polarisation "
+            "(SplitCharges, SplitChargeEquilibration)"
+        )

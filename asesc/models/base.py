@@ -14,7 +14,11 @@ from asesc.density import Density, GaussianBasis
 from asesc.density.harmonics import MAX_L
 from asesc.electrostatics import CoulombOperator, boundary_for
 from asesc.electrostatics.boundary import ACCURACY
-from asesc.electrostatics.field import along_open_axes, require_open_field
+from asesc.electrostatics.field import (
+    along_open_axes,
+    periodic_axis_of_field,
+    require_open_field,
+)
 from asesc.errors import InputError
 from asesc.models.backbone import Backbone, Features, describe_mace
 from asesc.models.ensembles import find_charge
@@ -213,7 +217,10 @@ class Model(Potential):
             contributions=contributions,
             potential=potential,
             solution=state.solution,
-            chemical_potential=state.chemical_potential,
+            # −E·r of an added charge has no meaning along periodic directions.
+            chemical_potential=(
+                state.chemical_potential if periodic_axis_of_field(system) is None else None
+            ),
         )
 
     def _accepted(self, system: System) -> System:

@@ -1,0 +1,35 @@
+"""A model together with the solver's options and start of one calculator."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from torch import Tensor
+
+from asesc.models import Potential, Prediction
+from asesc.solvers import SCFOptions
+from asesc.system import System
+
+
+@dataclass(frozen=True)
+class PreparedModel:
+    """Stands where a model stands; nothing here changes an answer beyond the tolerance.
+
+    Parameters
+    ----------
+    model : Potential
+    scf : SCFOptions
+    start : Tensor, (N, M), e Å^l, optional
+        Density of the same atoms a step ago.
+    """
+
+    model: Potential
+    scf: SCFOptions
+    start: Tensor | None = None
+
+    def __call__(self, system: System, *, boundary: str = "auto") -> Prediction:
+        return self.model(system, boundary=boundary, scf=self.scf, start=self.start)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.model, name)
