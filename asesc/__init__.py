@@ -25,11 +25,16 @@ _HOMES = {
     "load_model": "asesc.pretrained",
 }
 
+#: Submodules that ``import asesc`` offers without importing them.
+_MODULES = ("phonons", "spectra")
+
 
 def __getattr__(name: str) -> Any:
     """Import a public name from its module on first use (PEP 562)."""
     if name == "__ase_plugins__":
         return _ase_plugins()
+    if name in _MODULES:
+        return import_module(f"asesc.{name}")
     if name not in _HOMES:
         raise AttributeError(
             f"module 'asesc' has no attribute {name!r}; it offers {', '.join(__all__)}"
@@ -40,7 +45,7 @@ def __getattr__(name: str) -> Any:
 
 
 def __dir__() -> list[str]:
-    return sorted({*globals(), *__all__})
+    return sorted({*globals(), *__all__, *_MODULES})
 
 
 def _ase_plugins() -> set[Any]:

@@ -1,0 +1,36 @@
+"""Infrared and Raman spectra of molecules and crystals, harmonic or from molecular dynamics.
+
+infrared(molecule).plot("ir.png", width=10)
+dyn.attach(recorder := MomentRecorder(atoms))
+infrared_from_moments(recorder.moments, timestep, temperature=300).to_csv("ir-md.csv")
+"""
+
+from asesc.workflows.dynamics import (
+    MomentRecorder,
+    infrared_from_currents,
+    infrared_from_moments,
+    raman_from_polarizabilities,
+)
+from asesc.workflows.evaluations import UnrelaxedWarning
+from asesc.workflows.harmonic import infrared, raman
+from asesc.workflows.modes import ImaginaryModesWarning
+from asesc.workflows.polarisation import ContinuousMoment, nearest_branch, unwrapped_moments
+from asesc.workflows.relaxation import relaxed
+from asesc.workflows.spectrum import LineSpectrum, Spectrum
+
+__all__ = [
+    "ContinuousMoment",
+    "ImaginaryModesWarning",
+    "LineSpectrum",
+    "MomentRecorder",
+    "Spectrum",
+    "UnrelaxedWarning",
+    "infrared",
+    "infrared_from_currents",
+    "infrared_from_moments",
+    "nearest_branch",
+    "raman",
+    "raman_from_polarizabilities",
+    "relaxed",
+    "unwrapped_moments",
+]
