@@ -165,7 +165,7 @@ def test_a_changed_architecture_is_noticed(folder, path):
 
 
 def test_the_checksum_is_over_content_not_over_form(folder, card):
-    """Neither the order of keys, white space and texts for the reader count, nor numbers as keys."""
+    """Order of keys, white space, numbers as keys and texts for the reader do not count."""
     stored = json.loads((folder / "card.json").read_text())
     stored["hyperparameters"] = dict(reversed(stored["hyperparameters"].items()))
     stored["limits"] = "Others."
@@ -315,6 +315,12 @@ BAD_VALUES = {
 def test_card_refuses_bad_values(card, key, value):
     with pytest.raises(ModelFormatError, match=f"'{key}' is .* must be"):
         replace(card, **{key: value})
+
+
+def test_the_range_of_charges_as_text(card):
+    ranges = {(0.0, 0.0): "0", (1.0, 1.0): "+1", (-1.0, 1.0): "-1 … +1", (-0.0, 2.0): "0 … +2"}
+    for charge_range, text in ranges.items():
+        assert replace(card, charge_range=charge_range).charges == text
 
 
 def test_card_as_json(folder, card):

@@ -48,7 +48,7 @@ def check_scope(card: ModelCard, *, charge: Given, field: Given, boundary: Bound
     if not low - 1e-9 <= charge.value <= high + 1e-9:
         raise ModelScopeError(
             f"charge {charge.value:+g} e (from {charge.source}) is outside the trained range "
-            f"{low:+g} … {high:+g} e of model {card.name!r}; nothing is known about its error "
+            f"{card.charges} e of model {card.name!r}; nothing is known about its error "
             f"there. {_OVERRIDE}"
         )
     norm = float(np.linalg.norm(field.value))

@@ -50,8 +50,22 @@ def main() -> None:
     try:
         app()
     except AsescError as error:
-        typer.secho(f"error: {error}", fg="red", err=True)
+        typer.secho(f"error: {_in_words_of_the_shell(str(error))}", fg="red", err=True)
         sys.exit(2)
+
+
+#: Names that messages give to parameters, and the options that set them.
+_OPTIONS = {
+    " e (from calculator)": " e (from --charge)",
+    " V/Å (from calculator)": " V/Å (from --field)",
+    "allow_extrapolation=True": "--allow-extrapolation",
+}
+
+
+def _in_words_of_the_shell(message: str) -> str:
+    for parameter, option in _OPTIONS.items():
+        message = message.replace(parameter, option)
+    return message
 
 
 __all__ = ["app", "main"]

@@ -120,7 +120,7 @@ class Record:
             mask = np.array(atoms.symbols) == symbol
             left.plot(index[mask], charges[mask], "o", ms=4, label=symbol)
             right.plot(index[mask], forces[mask], "o", ms=4, label=symbol)
-        left.set(xlabel="atom", ylabel="charge (e)")
+        left.set(xlabel="atom", ylabel="density charge (e)")
         left.axhline(0, color="0.4", lw=0.8)
         left.legend()
         right.set(xlabel="atom", ylabel="|force| (eV/Å)", ylim=(0, None))

@@ -49,12 +49,20 @@ def result_table(atoms: Atoms, model: str) -> Table:
         rows.append(("polarization", _vector(100 * results["polarization"] * _E_PER_A2), "µC/cm²"))
     for symbol in sorted(set(atoms.symbols)):
         charges = results["charges"][np.array(atoms.symbols) == symbol]
-        rows.append((f"charge of {symbol}", f"{charges.mean():+.4f} ± {charges.std():.4f}", "e"))
+        spread = f"{charges.mean():+.4f} ± {charges.std():.4f}"
+        rows.append((f"density charge of {symbol}", spread, "e"))
     rows.append(("boundary", extras["boundary"], f"pbc {''.join('FT'[int(p)] for p in atoms.pbc)}"))
     rows.append(("density", str(calc.scf), ""))
     for row in rows:
         table.add_row(*row)
+    table.caption = _DENSITY_CHARGES
     return table
+
+
+_DENSITY_CHARGES = (
+    "Density charges make the long-range potential together with atomic dipoles; how an atom moves "
+    "polarisation is its Born charge, not its density charge."
+)
 
 
 #: e/Å² in C/m².
@@ -65,21 +73,16 @@ def _vector(values: np.ndarray) -> str:
     return "  ".join(f"{value + 0.0:.5f}" for value in np.round(values, 5))
 
 
-def _span(low: float, high: float) -> str:
-    return f"{low:+g} … {high:+g}" if low != high else f"{low:+g}" if low else "0"
-
-
 def model_list(cards: list[ModelCard]) -> Table:
     """One line per model."""
     table = Table(title="models")
     for name in ("name", "elements", "charge", "field ≤ V/Å", "boundary", "theory", "licence"):
         table.add_column(name)
     for card in cards:
-        low, high = card.charge_range
         table.add_row(
             card.name,
             " ".join(card.elements),
-            _span(low, high),
+            card.charges,
             f"{card.field_range:.3g}",
             ", ".join(card.boundaries),
             card.level_of_theory,
@@ -93,11 +96,10 @@ def model_info(card: ModelCard) -> Table:
     table = Table(title=f"model {card.name}", show_header=False)
     table.add_column(style="bold")
     table.add_column()
-    low, high = card.charge_range
     rows = {
         "family": card.family,
         "elements": " ".join(card.elements),
-        "total charge": f"{_span(low, high)} e",
+        "total charge": f"{card.charges} e",
         "applied field": f"up to {card.field_range:.3g} V/Å",
         "boundaries": ", ".join(card.boundaries),
         "level of theory": card.level_of_theory,

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -24,30 +26,46 @@ class Ensemble(StrEnum):
     nvt = "nvt"
 
 
+_STRUCTURE = "File that ASE reads, or a model's name for its example."
+Structure = Annotated[str, typer.Argument(help=_STRUCTURE)]
+ModelName = Annotated[str, typer.Option(help="Pretrained model or folder; see `asesc models`.")]
+Charge = Annotated[float | None, typer.Option(help="Total charge, e.")]
+_FIELD = "Electric field x,y,z in V/Å; the force on +q is +qE."
+Field = Annotated[str | None, typer.Option(help=_FIELD)]
+Relax = Annotated[bool, typer.Option("--relax", help="Relax the positions.")]
+Cell = Annotated[bool, typer.Option("--cell", help="With --relax: relax the cell too.")]
+Fmax = Annotated[float, typer.Option(min=0, help="Largest force after --relax, eV/Å.")]
+Md = Annotated[Ensemble | None, typer.Option(help="Molecular dynamics.")]
+Steps = Annotated[int, typer.Option(min=1, help="Most steps of --relax or --md.")]
+Temperature = Annotated[float, typer.Option(min=0, help="Of --md, K.")]
+Timestep = Annotated[float, typer.Option(help="Of --md, fs.")]
+Seed = Annotated[int, typer.Option(help="Of the initial velocities.")]
+Output = Annotated[str | None, typer.Option(help="Prefix of the files written.")]
+Dtype = Annotated[str, typer.Option(help="float64 or float32.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Boundary = Annotated[str, typer.Option(help="auto (from pbc), open, slab, periodic.")]
+_EXTRAPOLATE = "Go beyond the scope of the model's card."
+Extrapolate = Annotated[bool, typer.Option("--allow-extrapolation", help=_EXTRAPOLATE)]
+
+
 def run(
-    structure: Annotated[
-        str, typer.Argument(help="File that ASE reads, or a model's name for its example.")
-    ],
-    model: Annotated[str, typer.Option(help="Pretrained model or folder; see `asesc models`.")],
-    charge: Annotated[float | None, typer.Option(help="Total charge, e.")] = None,
-    field: Annotated[
-        str | None, typer.Option(help="Electric field x,y,z in V/Å; the force on +q is +qE.")
-    ] = None,
-    relax: Annotated[bool, typer.Option("--relax", help="Relax the positions.")] = False,
-    cell: Annotated[bool, typer.Option("--cell", help="With --relax: relax the cell too.")] = False,
-    fmax: Annotated[float, typer.Option(min=0, help="Largest force after --relax, eV/Å.")] = 0.01,
-    md: Annotated[Ensemble | None, typer.Option(help="Molecular dynamics.")] = None,
-    steps: Annotated[int, typer.Option(min=1, help="Most steps of --relax or --md.")] = 200,
-    temperature: Annotated[float, typer.Option(min=0, help="Of --md, K.")] = 300.0,
-    timestep: Annotated[float, typer.Option(help="Of --md, fs.")] = 1.0,
-    seed: Annotated[int, typer.Option(help="Of the initial velocities.")] = 0,
-    output: Annotated[str | None, typer.Option(help="Prefix of the files written.")] = None,
-    dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
-    boundary: Annotated[str, typer.Option(help="auto (from pbc), open, slab, periodic.")] = "auto",
-    allow_extrapolation: Annotated[
-        bool, typer.Option("--allow-extrapolation", help="Go beyond the scope of the model's card.")
-    ] = False,
+    structure: Structure,
+    model: ModelName,
+    charge: Charge = None,
+    field: Field = None,
+    relax: Relax = False,
+    cell: Cell = False,
+    fmax: Fmax = 0.01,
+    md: Md = None,
+    steps: Steps = 200,
+    temperature: Temperature = 300.0,
+    timestep: Timestep = 1.0,
+    seed: Seed = 0,
+    output: Output = None,
+    dtype: Dtype = "float64",
+    device: Device = "auto",
+    boundary: Boundary = "auto",
+    allow_extrapolation: Extrapolate = False,
 ) -> None:
     """Evaluate one structure, relax it, or run molecular dynamics.
 
@@ -55,47 +73,66 @@ def run(
     ships with the model, puts it into a field of 0.05 V/Å along z and relaxes the atoms. It prints
     a table and writes `quartz.traj` and `quartz.png`.
     """
+    start = time.perf_counter()
+    _require_one_task(relax, cell, md)
+    atoms = read_structure(structure)
+    options = {"dtype": dtype, "device": device, "boundary": boundary}
+    options["allow_extrapolation"] = allow_extrapolation
+    _attach_calculator(atoms, model, charge, field, options)
+    with _record(atoms, model, *output_paths(structure, output), start) as record:
+        if relax:
+            _relax(atoms, record, fmax=fmax, steps=steps, with_cell=cell)
+        elif md:
+            _dynamics(atoms, record, md, steps, temperature, timestep, seed)
+        else:
+            record()
+
+
+def _require_one_task(relax: bool, cell: bool, md: Ensemble | None) -> None:
     if relax and md:
         raise InputError("--relax and --md were both given; run one after the other")
     if cell and not relax:
         raise InputError("--cell relaxes the cell together with the positions; add --relax")
+
+
+def _attach_calculator(
+    atoms: Atoms, model: str, charge: float | None, field: str | None, options: dict[str, Any]
+) -> None:
+    """Options win over what the file says; what is not given is read from ``atoms.info``."""
+    from asesc.calculators import SCCalculator
+    from asesc.calculators.inputs import CHARGE_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY
+
+    if charge is not None:
+        options["charge"] = charge
+        for key in CHARGE_KEYS:
+            atoms.info.pop(key, None)
+    if field is not None:
+        options["electric_field"] = parse_vector(field)
+        for key in (FIELD_KEY, OPPOSITE_FIELD_KEY):
+            atoms.info.pop(key, None)
+    atoms.calc = SCCalculator(model, **options)
+
+
+@contextmanager
+def _record(
+    atoms: Atoms, model: str, trajectory: Path, plot: Path, start: float
+) -> Iterator[Record]:
+    """Follow a calculation; in the end draw it, print the table and say what was written."""
     from rich.console import Console
 
-    from asesc.calculators import SCCalculator
     from asesc.cli.record import Record
     from asesc.cli.report import result_table
 
-    start = time.perf_counter()
-    atoms = read_structure(structure)
-    # Options win over what the file says; what is not given is read from atoms.info.
-    if charge is not None:
-        atoms.info["charge"] = charge
-    if field is not None:
-        atoms.info.pop("external_field", None)
-        atoms.info["electric_field"] = parse_vector(field)
-    atoms.calc = SCCalculator(
-        model,
-        dtype=dtype,
-        device=device,
-        boundary=boundary,
-        allow_extrapolation=allow_extrapolation,
-    )
-    trajectory, plot = output_paths(structure, output)
     # Before any file of an earlier run is replaced.
     atoms.get_forces()
     record = Record(atoms, trajectory)
-    if relax:
-        _relax(atoms, record, fmax=fmax, steps=steps, with_cell=cell)
-    elif md:
-        _dynamics(atoms, record, md, steps, temperature, timestep, seed)
-    else:
-        record()
+    yield record
     record.close()
     record.plot(plot, title=_title(atoms, model))
     console = Console()
     console.print(result_table(atoms, model))
     seconds = time.perf_counter() - start
-    console.print(f"wrote {record.path} and {plot} in {seconds:.1f} s")
+    console.print(f"wrote {trajectory} and {plot} in {seconds:.1f} s")
 
 
 def read_structure(source: str) -> Atoms:

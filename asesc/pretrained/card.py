@@ -80,6 +80,12 @@ class ModelCard:
                     f"{rule}. The calculator relies on it; correct the card."
                 )
 
+    @property
+    def charges(self) -> str:
+        """Range of the total charge as text: ``"0"``, ``"+1"`` or ``"-1 … +1"``, in e."""
+        ends = dict.fromkeys(f"{end:+g}" if end else "0" for end in self.charge_range)
+        return " … ".join(ends)
+
     @classmethod
     def from_json(cls, text: str, *, source: str) -> ModelCard:
         """Read a complete card as :func:`~asesc.pretrained.save_model` writes it.

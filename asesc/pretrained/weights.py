@@ -147,7 +147,7 @@ def _verified_tensors(path: Path, card: ModelCard) -> dict[str, Tensor]:
     found = card.checksum(data)
     if found != card.sha256:
         raise ModelFormatError(
-            f"{path} ({len(data)} bytes) with the family and hyperparameters of its card has sha256 "
+            f"{path} ({len(data)} bytes) with family and hyperparameters of its card has sha256 "
             f"{found}, but the card says {card.sha256}: the weights are damaged, incomplete or of "
             "another model, or the card was edited, and results would be wrong without a sign of "
             "it. Fetch the folder again, or save the model again."

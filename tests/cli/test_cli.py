@@ -94,6 +94,8 @@ def test_run_in_a_field(workplace):
     output = asesc("run", "tiny", "--model", "tiny", "--field", "0,0,0.05", "--charge", "1")
     for part in ("H2O, model tiny", "+1.00000000", "0.05000", "V/Å", "Debye", "dense LU"):
         assert part in output
+    assert "density charge of H" in output
+    assert "Born charge" in " ".join(output.split())  # what a density charge is not
     frame = read("tiny.traj")
     assert frame.get_charges().sum() == pytest.approx(1)
     assert frame.get_potential_energy() == pytest.approx(_number(output, "energy"), abs=1e-6)
@@ -156,8 +158,19 @@ def test_a_refused_run_touches_no_file(workplace, capsys, monkeypatch):
         (("run", "none.xyz", "--model", "tiny"), "no structure file 'none.xyz'"),
         (("run", "tiny", "--model", "tny"), "Did you mean 'tiny'"),
         (("run", "tiny", "--model", "tiny", "--field", "1,2"), "not three numbers"),
-        (("run", "tiny", "--model", "tiny", "--field", "0,0,0.5"), "outside the trained range"),
-        (("run", "tiny", "--model", "tiny", "--charge", "3"), "outside the trained range"),
+        (("run", "tiny", "--model", "tiny", "--field", "0,0,0.5"), "0.5 V/Å (from --field) is out"),
+        (
+            ("run", "tiny", "--model", "tiny", "--charge", "3"),
+            "charge +3 e (from --charge) is outside the trained range -1 … +1 e",
+        ),
+        (
+            ("run", "tiny", "--model", "tiny", "--charge", "3"),
+            "Pass --allow-extrapolation to go on",
+        ),
+        (
+            ("run", "ion.xyz", "--model", "tiny"),
+            "charge +3 e (from atoms.info['charge']) is outside",
+        ),
         (("run", "tiny", "--model", "tiny", "--relax", "--md", "nve"), "one after the other"),
         (("run", "tiny", "--model", "tiny", "--cell"), "add --relax"),
         (("run", "tiny", "--model", "tiny", "--output", "no/where"), "there is no folder 'no'"),
@@ -178,6 +191,9 @@ def test_mistakes_end_as_one_message(capsys, monkeypatch, workplace, arguments, 
     write("gold.xyz", gold)
     (workplace / "broken.xyz").write_text("3\n\nO 0 0\n")
     (workplace / "notes.txt").write_text("not a structure")
+    ion = molecule("H2O")
+    ion.info["charge"] = 3
+    write("ion.xyz", ion)
     assert message in refused(capsys, monkeypatch, *arguments)
 
 
@@ -191,11 +207,29 @@ def test_models_are_listed_and_shown(monkeypatch):
         assert part in shown
 
 
-def test_doctor_is_green():
+def test_doctor_is_green(monkeypatch):
+    monkeypatch.setenv("COLUMNS", "150")
     output = asesc("doctor", "--model", "tiny")
     for part in ("torch", "device", "boundaries", "model tiny", "force − finite difference"):
         assert part in output
     assert "dE/dField + dipole" in output
+    assert "DirectCoulomb, open boundary" in output
+    assert "in 10 directions, one of them of all atoms" in output
+
+
+def test_doctor_sees_wrong_forces(monkeypatch):
+    """Already an error of a ten-thousandth."""
+    from asesc.calculators import SCCalculator
+
+    forces = SCCalculator.get_forces
+
+    def wrong(self, atoms=None):
+        return forces(self, atoms) * (1 + 1e-4)
+
+    monkeypatch.setattr(SCCalculator, "get_forces", wrong)
+    result = CliRunner().invoke(app, ["doctor", "--model", "tiny"])
+    assert result.exit_code == 1
+    assert "forces are wrong" in " ".join(result.output.replace("│", " ").split())
 
 
 def test_doctor_asks_for_models(monkeypatch, tmp_path):
