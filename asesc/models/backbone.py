@@ -101,48 +101,9 @@ class Backbone(nn.Module):
     I. Batatia et al., MACE, NeurIPS 2022, arXiv:2206.07697.
     """
 
-    def __init__(
-        self,
-        *,
-        elements: Sequence[int] = (),
-        cutoff: float = 5.0,
-        channels: int = 32,
-        hidden_lmax: int = 1,
-        edge_lmax: int = 2,
-        layers: int = 2,
-        correlation: int = 2,
-        radial_width: int = 32,
-        energy_scale: float = 1.0,
-        energy_shift: float = 0.0,
-        n_neighbors: float = 20.0,
-        architecture: Mapping[str, Any] | None = None,
-    ) -> None:
+    def __init__(self, *, architecture: Mapping[str, Any] | None = None, **keywords: Any) -> None:
         super().__init__()
-        if architecture is None:
-            _require_sound(elements, cutoff, n_neighbors, channels, layers)
-            irreps = "+".join(f"{channels}x{l}{'oe'[l % 2 == 0]}" for l in range(hidden_lmax + 1))
-            architecture = {
-                "r_max": cutoff,
-                "num_bessel": 8,
-                "num_polynomial_cutoff": 5,
-                "max_ell": edge_lmax,
-                "interaction_cls_first": "RealAgnosticInteractionBlock",
-                "interaction_cls": "RealAgnosticResidualInteractionBlock",
-                "num_interactions": layers,
-                "num_elements": len(elements),
-                "hidden_irreps": irreps,
-                "MLP_irreps": "16x0e",
-                "gate": "silu",
-                "atomic_energies": [0.0] * len(elements),
-                "avg_num_neighbors": n_neighbors,
-                "atomic_numbers": [int(z) for z in elements],
-                "correlation": correlation,
-                "radial_MLP": [radial_width] * 3,
-                "keep_last_layer_irreps": True,
-                "atomic_inter_scale": energy_scale,
-                "atomic_inter_shift": energy_shift,
-            }
-        self.mace = _build_mace(architecture)
+        self.mace = _build_mace(architecture or _new_architecture(**keywords))
         self.elements = tuple(int(z) for z in self.mace.atomic_numbers)
         self.cutoff = float(self.mace.r_max)
         self._slices = [_feature_slices(product) for product in self.mace.products]
@@ -221,6 +182,46 @@ class Backbone(nn.Module):
             vectors.append(block.reshape(len(features), n_v, 3))
             start += product.linear.irreps_out.dim
         return torch.cat(scalars, -1), torch.cat(vectors, 1)
+
+
+def _new_architecture(
+    *,
+    elements: Sequence[int] = (),
+    cutoff: float = 5.0,
+    channels: int = 32,
+    hidden_lmax: int = 1,
+    edge_lmax: int = 2,
+    layers: int = 2,
+    correlation: int = 2,
+    radial_width: int = 32,
+    energy_scale: float = 1.0,
+    energy_shift: float = 0.0,
+    n_neighbors: float = 20.0,
+) -> dict[str, Any]:
+    """Full description of a new ``ScaleShiftMACE`` from the keywords of :class:`Backbone`."""
+    _require_sound(elements, cutoff, n_neighbors, channels, layers)
+    irreps = "+".join(f"{channels}x{l}{'oe'[l % 2 == 0]}" for l in range(hidden_lmax + 1))
+    return {
+        "r_max": cutoff,
+        "num_bessel": 8,
+        "num_polynomial_cutoff": 5,
+        "max_ell": edge_lmax,
+        "interaction_cls_first": "RealAgnosticInteractionBlock",
+        "interaction_cls": "RealAgnosticResidualInteractionBlock",
+        "num_interactions": layers,
+        "num_elements": len(elements),
+        "hidden_irreps": irreps,
+        "MLP_irreps": "16x0e",
+        "gate": "silu",
+        "atomic_energies": [0.0] * len(elements),
+        "avg_num_neighbors": n_neighbors,
+        "atomic_numbers": [int(z) for z in elements],
+        "correlation": correlation,
+        "radial_MLP": [radial_width] * 3,
+        "keep_last_layer_irreps": True,
+        "atomic_inter_scale": energy_scale,
+        "atomic_inter_shift": energy_shift,
+    }
 
 
 def _require_sound(

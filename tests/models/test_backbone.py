@@ -1,0 +1,50 @@
+"""The backbone's constants, and that building it leaves the process as it was."""
+
+import os
+
+import pytest
+import torch
+from builders import random_model
+
+from asesc.errors import InputError
+from asesc.models.backbone import Backbone, mace_environment
+
+
+def tables(module: torch.nn.Module, name: str) -> list[torch.Tensor]:
+    return [tensor for key, tensor in module.named_buffers() if name in key]
+
+
+def test_coupling_tables_have_all_digits():
+    """Clebsch–Gordan tables are square roots of rationals: of n/30 for the l ≤ 2 used here.
+
+    In single precision the rational numbers would be missed by 1e-7.
+    """
+    mace = random_model("SplitChargeEquilibration").backbone.mace
+    found = tables(mace, "_w3j_") + tables(mace, "U_matrix_2")
+    assert len(found) >= 4
+    for table in found:
+        assert table.dtype == torch.float64
+        thirtieths = 30 * table.square()
+        assert float((thirtieths - thirtieths.round()).abs().max()) < 1e-12
+
+
+def test_building_leaves_the_process_as_it_was():
+    environment, dtype = dict(os.environ), torch.get_default_dtype()
+    with mace_environment():
+        assert torch.get_default_dtype() == torch.float64
+    assert os.environ == environment
+    assert torch.get_default_dtype() == dtype
+
+
+@pytest.mark.parametrize(
+    ("keywords", "message"),
+    [
+        ({"elements": []}, "distinct atomic numbers"),
+        ({"elements": [1, 1]}, "distinct atomic numbers"),
+        ({"elements": [1], "cutoff": 0.0}, "cutoff of the backbone is 0.0; it must be positive"),
+        ({"elements": [1], "layers": 0}, "layers of the backbone is 0"),
+    ],
+)
+def test_broken_modules_are_not_built(keywords, message):
+    with pytest.raises(InputError, match=message):
+        Backbone(**keywords)
