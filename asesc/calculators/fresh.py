@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from asesc.calculators.evaluation import Evaluation
+from asesc.calculators.landscape import AtomsLandscape
 from asesc.calculators.names import unknown_keyword, unknown_property
 from asesc.errors import InputError
 from asesc.solvers import Solution
@@ -116,6 +117,12 @@ class FreshCalculator(Calculator):
         if name not in self.implemented_properties:
             raise unknown_property(name, type(self), self.implemented_properties)
         return super().get_property(name, self._structure(atoms), allow_calculation)
+
+    def get_landscape(self, atoms: Atoms | None = None) -> AtomsLandscape:
+        """Charge density and potential between the atoms: at points, on grids, plane averages."""
+        atoms = self._structure(atoms)
+        self.get_property("energy", atoms)
+        return AtomsLandscape(atoms, self.extras)
 
     def calculate(
         self,
