@@ -1,6 +1,6 @@
 """MACE as a backbone: node features and a short-range energy.
 
-Only this file imports mace and e3nn. Importing them changes an environment
+Only this file and ``mace_polar`` import mace and e3nn. Importing them changes an environment
 variable, and building them needs another default dtype; :func:`mace_environment` undoes both.
 """
 
@@ -119,13 +119,7 @@ class Backbone(nn.Module):
             If a constant of the module is not what its architecture implies, so that saving the
             parameters alone would lose it.
         """
-        own, given = dict(self.mace.named_buffers()), dict(mace.named_buffers())
-        for name in own.keys() & given.keys():
-            if not torch.allclose(own[name].double(), given[name].double(), rtol=1e-5):
-                raise InputError(
-                    f"the constant {name!r} of the MACE module differs from its architecture's; "
-                    "such a modified module cannot be used as a backbone"
-                )
+        require_same_constants(self.mace, mace)
         parameters = dict(mace.named_parameters())
         with torch.no_grad():
             for name, parameter in self.mace.named_parameters():
@@ -139,40 +133,15 @@ class Backbone(nn.Module):
     def forward(self, system: System) -> Features:
         """Features of a system; energies and edge vectors come back in float64."""
         edges = find_edges(system, self.cutoff)
-        translations = edges.translations(system)
-        zeros = system.counts.new_zeros(1)
-        output = self.mace(
-            {
-                # mace marks its positions as requiring gradients; give it its own tensor.
-                "positions": system.positions.to(self.dtype, copy=True),
-                "node_attrs": self._one_hot(system.numbers),
-                "edge_index": torch.stack([edges.source, edges.target]),
-                "shifts": translations.to(self.dtype),
-                "unit_shifts": edges.shifts.to(self.dtype),
-                "cell": system.cell.to(self.dtype),
-                "batch": system.batch,
-                "ptr": torch.cat([zeros, system.counts.cumsum(0)]),
-            },
-            compute_force=False,
-        )
+        inputs = mace_inputs(system, edges, self.mace.atomic_numbers, self.dtype)
+        output = self.mace(inputs, compute_force=False)
         scalars, vectors = self._split(output["node_feats"])
-        separation = system.positions[edges.target] - system.positions[edges.source]
         energies = output["node_energy"].double()
-        return Features(scalars, vectors, energies, edges, separation + translations)
+        return Features(scalars, vectors, energies, edges, edges.vectors(system))
 
     def index_of(self, numbers: Tensor) -> Tensor:
         """Position of every atomic number in ``elements``, (N,)."""
         return (numbers[:, None] == self.mace.atomic_numbers).int().argmax(-1)
-
-    def _one_hot(self, numbers: Tensor) -> Tensor:
-        one_hot = numbers[:, None] == self.mace.atomic_numbers
-        missing = ~one_hot.any(-1)
-        if bool(missing.any()):
-            unknown = sorted({int(z) for z in numbers[missing]})
-            raise InputError(
-                f"atomic numbers {unknown} are not in the model, which knows {list(self.elements)}"
-            )
-        return one_hot.to(self.dtype)
 
     def _split(self, features: Tensor) -> tuple[Tensor, Tensor]:
         scalars, vectors, start = [], [], 0
@@ -182,6 +151,48 @@ class Backbone(nn.Module):
             vectors.append(block.reshape(len(features), n_v, 3))
             start += product.linear.irreps_out.dim
         return torch.cat(scalars, -1), torch.cat(vectors, 1)
+
+
+def mace_inputs(
+    system: System, edges: Edges, atomic_numbers: Tensor, dtype: torch.dtype
+) -> dict[str, Tensor]:
+    """A system as mace's modules take it, differentiable in positions and cell.
+
+    Raises
+    ------
+    InputError
+        For elements that are not among ``atomic_numbers``.
+    """
+    one_hot = system.numbers[:, None] == atomic_numbers
+    missing = ~one_hot.any(-1)
+    if bool(missing.any()):
+        unknown = sorted({int(z) for z in system.numbers[missing]})
+        raise InputError(
+            f"atomic numbers {unknown} are not in the model, which knows {atomic_numbers.tolist()}"
+        )
+    return {
+        # mace marks its positions as requiring gradients; give it its own tensor.
+        "positions": system.positions.to(dtype, copy=True),
+        "node_attrs": one_hot.to(dtype),
+        "edge_index": torch.stack([edges.source, edges.target]),
+        "shifts": edges.translations(system).to(dtype),
+        "unit_shifts": edges.shifts.to(dtype),
+        "cell": system.cell.to(dtype),
+        "batch": system.batch,
+        "ptr": torch.cat([system.counts.new_zeros(1), system.counts.cumsum(0)]),
+    }
+
+
+def require_same_constants(own: nn.Module, given: nn.Module, *, but: str = "") -> None:
+    """Refuse a module whose constants, ``but`` one, are not those that its architecture implies."""
+    expected, found = dict(own.named_buffers()), dict(given.named_buffers())
+    for name in (expected.keys() & found.keys()) - {but}:
+        a, b = expected[name].double(), found[name].double()
+        if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-5):
+            raise InputError(
+                f"the constant {name!r} of the MACE module differs from its architecture's; such a "
+                "modified module cannot be used"
+            )
 
 
 def _new_architecture(
@@ -265,19 +276,32 @@ def describe_mace(mace: nn.Module) -> dict[str, Any]:
             f"the backbone must be a mace ScaleShiftMACE module, got {type(mace).__name__}"
         )
     with mace_environment():
-        from mace import modules
         from mace.tools.scripts_utils import extract_config_mace_model
 
-        config = extract_config_mace_model(mace)
+        architecture = plain_architecture(extract_config_mace_model(mace))
+    irreps = [str(product.linear.irreps_out) for product in mace.products]
+    return architecture | {"keep_last_layer_irreps": len(irreps) > 1 and irreps[-1] == irreps[0]}
+
+
+def plain_architecture(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A configuration as mace extracts it from a module, in JSON-able form.
+
+    Raises
+    ------
+    InputError
+        For extra embeddings, or for kernels of an accelerator.
+    """
+    with mace_environment():
+        from mace import modules
+
         gates = {function: name for name, function in modules.gate_dict.items()}
+    config = dict(config)
     if config.pop("embedding_specs") or config.pop("cueq_config"):
         raise InputError(
             "the MACE module has extra embeddings or accelerator kernels; convert it to plain e3nn "
             "form first (mace_convert_cueq_e3nn)"
         )
     config["gate"] = gates[config["gate"]]
-    irreps = [str(product.linear.irreps_out) for product in mace.products]
-    config["keep_last_layer_irreps"] = len(irreps) > 1 and irreps[-1] == irreps[0]
     return {key: _plain(value) for key, value in config.items()}
 
 
@@ -287,6 +311,8 @@ def _plain(value: Any) -> Any:
         return value.__name__
     if hasattr(value, "tolist"):
         return value.tolist()
+    if isinstance(value, Mapping):
+        return {key: _plain(entry) for key, entry in value.items()}
     if value is None or isinstance(value, bool | int | float | str | list):
         return value
     return str(value)
@@ -297,6 +323,14 @@ _IRREPS = ("hidden_irreps", "MLP_irreps", "edge_irreps")
 
 def _build_mace(architecture: Mapping[str, Any]) -> nn.Module:
     """A ``ScaleShiftMACE`` with random parameters from its JSON-able description."""
+    with mace_environment():
+        from mace import modules
+
+        return modules.ScaleShiftMACE(**constructor_keywords(architecture))
+
+
+def constructor_keywords(architecture: Mapping[str, Any]) -> dict[str, Any]:
+    """What mace's constructors take, from the JSON-able form of :func:`plain_architecture`."""
     with mace_environment():
         from e3nn import o3
         from mace import modules
@@ -311,4 +345,4 @@ def _build_mace(architecture: Mapping[str, Any]) -> nn.Module:
             keywords["readout_cls"] = modules.readout_classes[keywords["readout_cls"]]
         keywords["gate"] = modules.gate_dict[keywords["gate"]]
         keywords["atomic_energies"] = np.array(keywords["atomic_energies"])
-        return modules.ScaleShiftMACE(**keywords)
+        return keywords
