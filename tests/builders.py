@@ -11,6 +11,7 @@ from functools import cache
 from typing import Any
 
 import torch
+from polar import random_polar
 
 from asesc.models import FAMILIES, Model
 from asesc.testing import example_system
@@ -47,6 +48,8 @@ def random_model(
     **further: Any,
 ) -> Model:
     """A family with small random parameters; built once per session, do not modify it."""
+    if family == "MACEPolar":
+        return random_polar(seed=seed)
     torch.manual_seed(seed)
     own: dict[str, Any] = further if lmax is None else {"lmax": lmax, **further}
     if family in _WITH_FORMAL_CHARGES:

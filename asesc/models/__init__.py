@@ -4,6 +4,7 @@ from asesc.models.base import Model, Problem, State
 from asesc.models.energy_functional import EnergyFunctional
 from asesc.models.fixed_charges import FixedCharges
 from asesc.models.local_charges import LocalCharges
+from asesc.models.mace_polar import MACEPolar
 from asesc.models.potential import FAMILIES, Potential, Prediction
 from asesc.models.qeq import QEq
 from asesc.models.split_charge_equilibration import SplitChargeEquilibration
@@ -14,6 +15,7 @@ __all__ = [
     "EnergyFunctional",
     "FixedCharges",
     "LocalCharges",
+    "MACEPolar",
     "Model",
     "Potential",
     "Prediction",
