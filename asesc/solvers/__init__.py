@@ -2,7 +2,7 @@
 
 from asesc.solvers.adjoint import attach_derivatives, frozen_jacobian
 from asesc.solvers.fixed_point import solve_fixed_point
-from asesc.solvers.linear import minimise_quadratic_cg, minimise_quadratic_dense, solve_dense
+from asesc.solvers.linear import minimise_quadratic_cg, minimise_quadratic_dense, solve_linear
 from asesc.solvers.minimise import minimise
 from asesc.solvers.options import SCFOptions
 from asesc.solvers.solution import READ_OUT, Solution, Stage
@@ -17,6 +17,6 @@ __all__ = [
     "minimise",
     "minimise_quadratic_cg",
     "minimise_quadratic_dense",
-    "solve_dense",
     "solve_fixed_point",
+    "solve_linear",
 ]

@@ -8,11 +8,17 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from asesc.errors import IllPosedError, SCFError
+from asesc.solvers.blocks import Blocks
 from asesc.solvers.jacobian import Jacobian
 from asesc.solvers.krylov import solve_krylov
+from asesc.solvers.options import SCFOptions
 
 if TYPE_CHECKING:
     from asesc.system import BlockLayout
+
+#: Accuracy of a matrix-free solve, relative and in the units of the right-hand side.
+_RELATIVE, _ABSOLUTE = 1e-10, 1e-14
 
 
 def attach_derivatives(
@@ -76,28 +82,106 @@ def frozen_jacobian(
     x: Tensor,
     *,
     layout: BlockLayout,
+    options: SCFOptions | None = None,
     jacobian: Callable[[Tensor], Tensor] | None = None,
+    precondition: Callable[[Tensor], Tensor] | None = None,
 ) -> Callable[[Tensor, bool], Tensor]:
-    """``inverse`` for :func:`attach_derivatives`."""
-    if jacobian is not None:
+    """``inverse(v, transposed)`` = (∂r/∂x)⁻¹ v at x, for :func:`attach_derivatives`.
+
+    One LU factorisation where ``jacobian`` is given and a structure has at most
+    ``options.dense_limit`` unknowns, O(d³) once and O(d²) per solve. Otherwise generalised
+    conjugate residuals on products of the one graph of r(x) that is kept. Memory does not depend on
+    how x was found.
+
+    Parameters
+    ----------
+    residual : callable
+        (N, M) → (N, M); differentiable twice.
+    x : Tensor, (N, M)
+        Converged; its graph is ignored.
+    layout : BlockLayout
+    options : SCFOptions, optional
+    jacobian : callable, optional
+        ∂r/∂x as blocks (B, n·M, n·M); padding may hold anything.
+    precondition : callable, optional
+        Approximate (∂r/∂x)⁻¹, (N, M) → (N, M); used for both solves, whose answers it cannot
+        change.
+
+    Raises
+    ------
+    IllPosedError
+        If the Jacobian is singular: the solution is about to disappear or to split.
+    SCFError
+        On use, if a solve does not converge.
+    """
+    options = options or SCFOptions()
+    blocks = Blocks(layout, x)
+    if jacobian is not None and blocks.dimension <= options.dense_limit:
+        solve = _DenseInverse(blocks, jacobian, x)
+    else:
+        solve = _KrylovInverse(blocks, residual, x, precondition, options.max_maps)
+
+    def inverse(vector: Tensor, transposed: bool) -> Tensor:
         with torch.no_grad():
-            factors, pivots = torch.linalg.lu_factor(jacobian(x.detach()))
+            return blocks.rows(solve(blocks.of(vector), transposed))
 
-        def inverse(vector: Tensor, transposed: bool) -> Tensor:
-            rows = layout.pad(vector).flatten(1)[..., None]
-            solved = torch.linalg.lu_solve(factors, pivots, rows, adjoint=transposed)
-            return layout.unpad(solved.reshape(*layout.shape, -1))
+    return inverse
 
-        return inverse
-    at_x = Jacobian(residual, x)
 
-    def inverse_by_products(vector: Tensor, transposed: bool) -> Tensor:
-        apply = at_x.apply_transposed if transposed else at_x.apply
+class _DenseInverse:
+    """LU factors of every block."""
 
-        def on_blocks(v: Tensor) -> Tensor:
-            return layout.pad(apply(layout.unpad(v.reshape(*layout.shape, -1)))).flatten(1)
+    def __init__(self, blocks: Blocks, jacobian: Callable[[Tensor], Tensor], x: Tensor) -> None:
+        with torch.no_grad():
+            matrix = blocks.matrix(jacobian(x.detach()))
+            self._factors, self._pivots, info = torch.linalg.lu_factor_ex(matrix)
+        broken = (info != 0) | ~torch.isfinite(self._factors).flatten(1).all(-1)
+        if bool(broken.any()):
+            raise IllPosedError(
+                f"the response of structure {int(broken.nonzero()[0])} to a small change is "
+                "infinite or not a number: its self-consistent density is about to disappear or "
+                "to split in two, and has no derivatives. Check the geometry and the field"
+            )
 
-        solved = solve_krylov(on_blocks, layout.pad(vector).flatten(1))
-        return layout.unpad(solved.reshape(*layout.shape, -1))
+    def __call__(self, vector: Tensor, transposed: bool) -> Tensor:
+        rhs = vector[..., None]
+        return torch.linalg.lu_solve(self._factors, self._pivots, rhs, adjoint=transposed)[..., 0]
 
-    return inverse_by_products
+
+class _KrylovInverse:
+    """Matrix-free solves; equal vectors give equal answers, whatever was solved before."""
+
+    def __init__(
+        self,
+        blocks: Blocks,
+        residual: Callable[[Tensor], Tensor],
+        x: Tensor,
+        precondition: Callable[[Tensor], Tensor] | None,
+        max_products: int,
+    ) -> None:
+        self._blocks, self._precondition, self._max_products = blocks, precondition, max_products
+        self._jacobian = Jacobian(residual, x)
+
+    def __call__(self, vector: Tensor, transposed: bool) -> Tensor:
+        jacobian, blocks = self._jacobian, self._blocks
+        product = jacobian.apply_transposed if transposed else jacobian.apply
+        target = _RELATIVE * torch.linalg.vector_norm(vector, dim=-1) + _ABSOLUTE
+        solved, rest = solve_krylov(
+            lambda v: blocks.of(product(blocks.rows(v))),
+            vector,
+            target=target,
+            max_products=self._max_products,
+            precondition=self._approximate if self._precondition else None,
+        )
+        left = torch.linalg.vector_norm(rest, dim=-1)
+        if not bool((left <= target).all()):
+            raise SCFError(
+                f"the linear response did not converge: residual {float(left.max()):.1e} of "
+                f"{float(torch.linalg.vector_norm(vector, dim=-1).max()):.1e} after "
+                f"{self._max_products} Jacobian products. Derivatives of the density would be "
+                "wrong. Raise scf={'max_maps': …}, or 'dense_limit' to factorise the Jacobian"
+            )
+        return solved
+
+    def _approximate(self, vector: Tensor) -> Tensor:
+        return self._blocks.of(self._precondition(self._blocks.rows(vector)))

@@ -3,62 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
 
 from asesc.errors import SCFError
+from asesc.solvers.blocks import Blocks
 from asesc.solvers.jacobian import Jacobian
-from asesc.solvers.options import SCFOptions
 
-if TYPE_CHECKING:
-    from asesc.system import BlockLayout
+Map = Callable[[Tensor], Tensor]
+
+
+@dataclass
+class Tally:
+    """What a solve has cost so far; ``history`` holds the largest residual of every map."""
+
+    limit: int
+    maps: int = 0
+    products: int = 0
+    history: list[float] = field(default_factory=list)
+
+    @property
+    def spent(self) -> int:
+        """Maps and products."""
+        return self.maps + self.products
+
+    @property
+    def left(self) -> int:
+        """Maps and products that may still be spent."""
+        return self.limit - self.spent
 
 
 class CountedResidual:
-    """r(x) on blocks (B, d), one row per structure; padding stays zero.
+    """r(x) on blocks (B, d), one row per structure.
 
     Parameters
     ----------
     residual : callable
         (N, M) → (N, M).
-    layout : BlockLayout
-    options : SCFOptions
+    blocks : Blocks
+    tally : Tally
+        Shared by all residuals of one solve.
+    tolerance : float
+        On the largest component.
+    energy_tolerance : float, eV
     energy_error : callable, optional
         (N, M) → (B,), eV: the energy error that a residual implies.
     """
 
     def __init__(
         self,
-        residual: Callable[[Tensor], Tensor],
+        residual: Map,
         *,
-        layout: BlockLayout,
-        options: SCFOptions,
-        energy_error: Callable[[Tensor], Tensor] | None = None,
+        blocks: Blocks,
+        tally: Tally,
+        tolerance: float,
+        energy_tolerance: float = float("inf"),
+        energy_error: Map | None = None,
     ) -> None:
-        self._residual, self._layout = residual, layout
-        self._options, self._energy_error = options, energy_error
-        self.maps = self.products = 0
-        self.history: list[float] = []
-
-    @property
-    def spent(self) -> int:
-        """Maps and products so far."""
-        return self.maps + self.products
-
-    @property
-    def exhausted(self) -> bool:
-        """Whether the budget of the options is used up."""
-        return self.spent >= self._options.max_maps
-
-    def blocks(self, rows: Tensor) -> Tensor:
-        """(N, M) → (B, d)."""
-        return self._layout.pad(rows).flatten(1)
-
-    def rows(self, blocks: Tensor) -> Tensor:
-        """(B, d) → (N, M)."""
-        return self._layout.unpad(blocks.reshape(*self._layout.shape, -1))
+        self._residual, self.blocks, self.tally = residual, blocks, tally
+        self.tolerance = tolerance
+        self._energy_tolerance, self._energy_error = energy_tolerance, energy_error
 
     def __call__(self, x: Tensor) -> Tensor:
         """r(x), (B, d).
@@ -69,45 +75,59 @@ class CountedResidual:
             For a residual that is not finite.
         """
         with torch.no_grad():
-            r = self.blocks(self._residual(self.rows(x)))
-        self.maps += 1
-        self.history.append(float(r.abs().max()))
-        self._require_finite(r)
+            r = self.blocks.of(self._residual(self.blocks.rows(x)))
+        self.tally.maps += 1
+        self.tally.history.append(float(r.abs().max()))
+        require_finite(r, self.tally)
         return r
 
-    def error(self, r: Tensor) -> Tensor:
-        """Largest component of every structure, (B,)."""
-        return r.abs().amax(-1)
+    def replaced(self, residual: Map, tolerance: float) -> CountedResidual:
+        """Another residual of the same unknowns, on the same account."""
+        return CountedResidual(residual, blocks=self.blocks, tally=self.tally, tolerance=tolerance)
 
     def converged(self, r: Tensor) -> Tensor:
         """Whether residual and implied energy error are below their tolerances, (B,)."""
-        done = self.error(r) < self._options.tolerance
+        done = r.abs().amax(-1) < self.tolerance
         if self._energy_error is None or not bool(done.any()):
             return done
-        with torch.no_grad():
-            energy = self._energy_error(self.rows(r)).abs()
-        return done & (energy < self._options.energy_tolerance)
+        return done & (self.energy_error(r) < self._energy_tolerance)
 
-    def linearise(self, x: Tensor) -> Callable[[Tensor], Tensor]:
-        """v → (∂r/∂x) v on blocks (B, d), counted; its graph costs one map."""
-        jacobian = Jacobian(self._residual, self.rows(x))
-        self.maps += 1
+    def energy_error(self, r: Tensor) -> Tensor:
+        """Energy error that r implies, (B,), eV; zero where the caller cannot tell."""
+        if self._energy_error is None:
+            return torch.zeros_like(r[:, 0])
+        with torch.no_grad():
+            return self._energy_error(self.blocks.rows(r)).abs()
+
+    def linearise(self, x: Tensor) -> Map:
+        """v → (∂r/∂x) v on blocks (B, d), counted."""
+        jacobian = Jacobian(self._residual, self.blocks.rows(x))
+        self.tally.maps += 1
 
         def apply(vector: Tensor) -> Tensor:
-            self.products += 1
-            product = self.blocks(jacobian.apply(self.rows(vector)))
-            self._require_finite(product)
+            self.tally.products += 1
+            product = self.blocks.of(jacobian.apply(self.blocks.rows(vector)))
+            require_finite(product, self.tally)
             return product
 
         return apply
 
-    def _require_finite(self, r: Tensor) -> None:
-        if not bool(torch.isfinite(r).all()):
-            block = int(torch.nonzero(~torch.isfinite(r))[0, 0])
-            raise SCFError(
-                f"the map gave numbers that are not finite for structure {block} (map "
-                f"{self.maps}): a density cannot follow from them. Check the geometry for "
-                "coinciding atoms and the model's parameters for NaN; if a large field or charge "
-                "is applied, try a smaller one",
-                history=self.history,
-            )
+
+def require_finite(values: Tensor, tally: Tally) -> None:
+    """Refuse NaN and infinity in (B, …).
+
+    Raises
+    ------
+    SCFError
+        At once: no later map can repair it.
+    """
+    finite = torch.isfinite(values)
+    if not bool(finite.all()):
+        block = int(torch.nonzero(~finite)[0, 0])
+        raise SCFError(
+            f"the self-consistency map of structure {block} gave numbers that are not finite (map "
+            f"{tally.maps}), so that no density can follow. Check the geometry for coinciding "
+            "atoms and the model's parameters for NaN; with a large field or charge, try a "
+            "smaller one",
+            history=tally.history,
+        )

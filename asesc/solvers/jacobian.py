@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -27,17 +28,20 @@ class Jacobian:
         with torch.enable_grad():
             self._x = x.detach().requires_grad_()
             self._residual = residual(self._x)
-            self._seed = torch.zeros_like(self._residual).requires_grad_()
-            (self._pullback,) = torch.autograd.grad(
-                self._residual, self._x, self._seed, create_graph=True
-            )
+
+    @cached_property
+    def _pullback(self) -> tuple[Tensor, Tensor]:
+        """u and Aᵀu as a graph in u: linear, so that its derivative in u applies A."""
+        with torch.enable_grad():
+            seed = torch.zeros_like(self._residual).requires_grad_()
+            (image,) = torch.autograd.grad(self._residual, self._x, seed, create_graph=True)
+        return seed, image
 
     def apply(self, vector: Tensor) -> Tensor:
         """A v, shaped like x; carries no graph."""
-        (product,) = torch.autograd.grad(self._pullback, self._seed, vector, retain_graph=True)
-        return product
+        seed, image = self._pullback
+        return torch.autograd.grad(image, seed, vector, retain_graph=True)[0]
 
     def apply_transposed(self, vector: Tensor) -> Tensor:
         """Aᵀ v, shaped like x; carries no graph."""
-        (product,) = torch.autograd.grad(self._residual, self._x, vector, retain_graph=True)
-        return product
+        return torch.autograd.grad(self._residual, self._x, vector, retain_graph=True)[0]

@@ -3,33 +3,63 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
 from asesc.errors import IllPosedError
-from asesc.solvers.adjoint import frozen_inverse
+from asesc.solvers.adjoint import attach_derivatives, frozen_inverse, frozen_jacobian
+from asesc.solvers.options import SCFOptions
 from asesc.solvers.solution import Solution
 
+if TYPE_CHECKING:
+    from asesc.system import BlockLayout
 
-def solve_dense(matrix: Tensor, rhs: Tensor) -> tuple[Tensor, Solution]:
-    """Solve A x = b for general square blocks, A (B, n, n), b (B, n); O(n³), differentiable.
+
+def solve_linear(
+    residual: Callable[[Tensor], Tensor],
+    start: Tensor,
+    *,
+    layout: BlockLayout,
+    jacobian: Tensor,
+    tolerance: float = 1e-8,
+) -> tuple[Tensor, Solution]:
+    """Zero of an affine residual r(x) = A x − b by one dense LU, with two derivatives attached.
+
+    One Newton step is exact, and its factors serve the derivatives too. O(n³) per structure.
+
+    Parameters
+    ----------
+    residual : callable
+        r(x), (N, M) → (N, M), differentiable in x and in what it depends on.
+    start : Tensor, (N, M)
+    layout : BlockLayout
+    jacobian : Tensor, (B, n·M, n·M)
+        A as padded blocks; need not carry a graph.
+    tolerance : float
+        On the largest component of the residual, above which the solution is none.
 
     Raises
     ------
     IllPosedError
-        If A is singular or the input is not finite.
+        If A is singular or not finite.
     """
-    _require_finite(matrix, rhs)
-    x, info = torch.linalg.solve_ex(matrix, rhs)
-    if bool((info != 0).any()):
-        block = int(torch.nonzero(info)[0])
+    _require_finite(jacobian)
+    dense = SCFOptions(dense_limit=jacobian.shape[-1])
+    inverse = frozen_jacobian(
+        residual, start, layout=layout, options=dense, jacobian=lambda x: jacobian
+    )
+    with torch.no_grad():
+        x = start - inverse(residual(start), False)
+        error = float(residual(x).abs().max())
+    if not error < tolerance:
         raise IllPosedError(
-            f"the matrix of structure {block} is singular (zero pivot {int(info[block])}); "
-            "two atoms may coincide. Check the geometry"
+            f"a dense linear solve left a residual of {error:.1e} (tolerance {tolerance:.0e}): the "
+            "matrix is nearly singular or the right-hand side is not finite. Two atoms may "
+            "coincide; check the geometry"
         )
-    residual = (_product(matrix.detach(), x.detach()) - rhs.detach()).abs().max()
-    return x, Solution("dense LU", True, 1, float(residual))
+    return attach_derivatives(x, residual, inverse), Solution("dense LU", True, 1, error)
 
 
 def minimise_quadratic_dense(
@@ -107,7 +137,7 @@ def minimise_quadratic_cg(
     tolerance: float = 1e-10,
     max_iterations: int = 500,
     derivatives: int = 2,
-) -> tuple[Tensor, Solution]:
+) -> tuple[Tensor, Tensor, Solution]:
     """The same minimum as :func:`minimise_quadratic_dense` for one structure, matrix-free.
 
     Preconditioned conjugate gradients on the plane cᵀx = t: every search direction is projected,
@@ -126,6 +156,12 @@ def minimise_quadratic_cg(
     tolerance : float
         On the largest component of the projected gradient.
 
+    Returns
+    -------
+    x : Tensor, (n,)
+    multiplier : Tensor, ()
+    solution : Solution
+
     Raises
     ------
     IllPosedError
@@ -140,7 +176,8 @@ def minimise_quadratic_cg(
     for _ in range(derivatives if torch.is_grad_enabled() else 0):
         on_plane = x + constraint * ((target - constraint @ x) / (constraint @ constraint))
         x = on_plane - frozen_inverse(linear + apply(on_plane), plane.inverse)
-    return x, solution
+    multiplier = -(constraint @ (linear + apply(x))) / (constraint @ constraint)
+    return x, multiplier, solution
 
 
 class _Plane:

@@ -37,35 +37,28 @@ class Subspace:
         self._steps: Tensor | None = None
         self._images: Tensor | None = None
 
-    def __len__(self) -> int:
-        return 0 if self._steps is None else self._steps.shape[1]
-
-    def add(self, step: Tensor, image: Tensor) -> None:
-        """Append a pair, both (B, d), orthogonalised against those already there."""
+    def add(self, step: Tensor, image: Tensor) -> Tensor:
+        """Append a pair, both (B, d), after orthogonalisation; the new q, (B, d)."""
         size = torch.linalg.vector_norm(image, dim=-1, keepdim=True)
-        if self._steps is not None and self._images is not None:
-            for _ in range(2):  # the second pass removes what rounding left of the first
-                overlap = torch.einsum("bkd,bd->bk", self._images, image)
-                image = image - torch.einsum("bk,bkd->bd", overlap, self._images)
-                step = step - torch.einsum("bk,bkd->bd", overlap, self._steps)
+        for _ in range(2):  # the second pass removes what rounding left of the first
+            step, image = self.project(step, image)
         norm = torch.linalg.vector_norm(image, dim=-1, keepdim=True)
-        inverse = torch.where(norm > _NEW * size, 1 / norm, 0)
-        step, image = (
-            torch.where(norm > 0, step * inverse, 0),
-            torch.where(norm > 0, image * inverse, 0),
-        )
+        scale = torch.where(norm > _NEW * size, 1 / norm, 0)
+        step, image = (torch.where(scale > 0, v * scale, 0)[:, None] for v in (step, image))
         if self._steps is None or self._images is None:
-            self._steps, self._images = step[:, None], image[:, None]
-            return
-        kept = slice(max(0, len(self) + 1 - self._depth), None)
-        self._steps = torch.cat([self._steps[:, kept], step[:, None]], dim=1)
-        self._images = torch.cat([self._images[:, kept], image[:, None]], dim=1)
+            self._steps, self._images = step, image
+        else:
+            kept = slice(max(0, self._steps.shape[1] + 1 - self._depth), None)
+            self._steps = torch.cat([self._steps[:, kept], step], dim=1)
+            self._images = torch.cat([self._images[:, kept], image], dim=1)
+        return image[:, 0]
 
     def forget(self, which: Tensor) -> None:
         """Drop the pairs of the structures where ``which`` (B,) is True."""
         if self._steps is not None and self._images is not None:
-            keep = (~which).to(self._steps.dtype)[:, None, None]
-            self._steps, self._images = self._steps * keep, self._images * keep
+            keep = (~which)[:, None, None]
+            self._steps = torch.where(keep, self._steps, 0)
+            self._images = torch.where(keep, self._images, 0)
 
     def project(self, x: Tensor, residual: Tensor) -> tuple[Tensor, Tensor]:
         """The point x̄ of least residual and its predicted residual r̄, both (B, d)."""
@@ -74,3 +67,8 @@ class Subspace:
         overlap = torch.einsum("bkd,bd->bk", self._images, residual)
         x = x - torch.einsum("bk,bkd->bd", overlap, self._steps)
         return x, residual - torch.einsum("bk,bkd->bd", overlap, self._images)
+
+    def precondition(self, residual: Tensor) -> tuple[Tensor, Tensor]:
+        """Approximate A⁻¹ r where the pairs know it, and the rest of r they know nothing of."""
+        opposite, rest = self.project(torch.zeros_like(residual), residual)
+        return -opposite, rest
