@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 
 from torch import Tensor
 
 from asesc.density import GaussianBasis
+from asesc.errors import InputError
 from asesc.system import System
 
 
@@ -34,6 +36,16 @@ class CoulombOperator(ABC):
     def dense(self) -> Tensor:
         """J as padded blocks, (B, n·M, n·M), V Å^−l/(e Å^l); rows ordered (atom, component)."""
 
+    @abstractmethod
+    def receivers(self, factors: Sequence[float]) -> Receivers:
+        """The same potential averaged over Gaussians wider than those of the density.
+
+        Parameters
+        ----------
+        factors : sequence of W floats ≥ 1
+            Widths in units of the width of each atom's own density.
+        """
+
     def energy(self, coefficients: Tensor) -> Tensor:
         """½ ⟨p, J p⟩ of every structure, (B,), eV."""
         return 0.5 * self.system.sum((coefficients * self.potential(coefficients)).sum(-1))
@@ -42,11 +54,55 @@ class CoulombOperator(ABC):
         return _Sum(self, other)
 
 
+class Receivers(ABC):
+    """Linear map p → u of a density to its potential on Gaussian multipoles of several widths.
+
+    u is normalised like v of the :class:`CoulombOperator`: a constant potential V gives V for
+    l = 0 and a uniform field E gives ∇V = −E for l = 1, whatever the width. The atom's own
+    Gaussian is included. A pair sees γ² = σ_i² f² + σ_j²; f = 1 gives v itself.
+    """
+
+    @abstractmethod
+    def potential(self, coefficients: Tensor) -> Tensor:
+        """u: (N, M) → (N, W, M), V Å^−l."""
+
+    @abstractmethod
+    def dense(self) -> Tensor:
+        """The map as padded blocks, (B, W, n·M, n·M); rows receive."""
+
+
+def require_wider(factors: Sequence[float]) -> tuple[float, ...]:
+    """The factors, or InputError where a receiver is narrower than its atom's density."""
+    if not factors or not all(factor >= 1 for factor in factors):
+        raise InputError(
+            f"receiver widths {list(factors)}, in units of the width of the density, must be at "
+            "least 1: sums over wave vectors stop where the density itself is resolved"
+        )
+    return tuple(float(factor) for factor in factors)
+
+
 class _Sum(CoulombOperator):
     """Sum of two operators bound to the same geometry and basis."""
 
     def __init__(self, left: CoulombOperator, right: CoulombOperator) -> None:
         super().__init__(left.system, left.basis)
+        self._terms = (left, right)
+
+    def potential(self, coefficients: Tensor) -> Tensor:
+        left, right = self._terms
+        return left.potential(coefficients) + right.potential(coefficients)
+
+    def dense(self) -> Tensor:
+        left, right = self._terms
+        return left.dense() + right.dense()
+
+    def receivers(self, factors: Sequence[float]) -> Receivers:
+        left, right = self._terms
+        return _SumOfReceivers(left.receivers(factors), right.receivers(factors))
+
+
+class _SumOfReceivers(Receivers):
+    def __init__(self, left: Receivers, right: Receivers) -> None:
         self._terms = (left, right)
 
     def potential(self, coefficients: Tensor) -> Tensor:

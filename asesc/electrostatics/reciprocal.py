@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor
 
 from asesc.density import GaussianBasis
 from asesc.electrostatics.kernels import Lattice, OpenKernel, PeriodicKernel, SlabKernel, sample
-from asesc.electrostatics.operator import CoulombOperator
+from asesc.electrostatics.operator import CoulombOperator, Receivers, require_wider
 from asesc.system import BlockLayout, System
 
 
@@ -49,7 +50,8 @@ class ReciprocalCoulomb(CoulombOperator):
     ) -> None:
         super().__init__(system, basis)
         narrow, wide = basis.width_range
-        decay = math.sqrt(-math.log(accuracy))
+        self._kernel, self._reach = kernel, reach
+        self._decay = decay = math.sqrt(-math.log(accuracy))
         cells = kernel.cells(system, 2 * wide * decay + reach)
         self.lattice = lattice = sample(kernel, cells, decay / narrow)
         self._form = basis.form_factors(lattice.wave_vectors).conj()
@@ -57,34 +59,64 @@ class ReciprocalCoulomb(CoulombOperator):
         self._groups = self._group_by_width()
 
     def potential(self, coefficients: Tensor) -> Tensor:
-        source = self.lattice.weights * self.structure_factor(coefficients)
-        pieces = [
-            group.at_atoms((group.damping * source)[..., None] * self._form.conj())
-            for group in self._groups
-        ]
-        if len(pieces) == 1:
-            return pieces[0]
-        order = torch.cat([group.atoms for group in self._groups])
-        return torch.zeros_like(coefficients).index_copy(0, order, torch.cat(pieces))
+        return self.received(coefficients, (1.0,))[:, 0]
 
     def energy(self, coefficients: Tensor) -> Tensor:
         factor = torch.view_as_real(self.structure_factor(coefficients))
         return 0.5 * (self.lattice.weights * factor.square().sum(-1)).sum(-1)
 
     def dense(self) -> Tensor:
-        system, layout = self.system, self.system.layout
-        n_structures, n = layout.shape
+        return self.dense_received((1.0,))[:, 0]
+
+    def receivers(self, factors: Sequence[float]) -> Receivers:
+        factors = require_wider(factors)
+        wide = self.basis.width_range[1]
+        # Where the kernel is truncated it must reach as far as the tails of a pair.
+        tails = self._decay * wide * (math.sqrt(2 * (1 + max(factors) ** 2)) - 2)
+        if isinstance(self._kernel, PeriodicKernel) or tails <= self._reach:
+            return _ReciprocalReceivers(self, factors)
+        farther = ReciprocalCoulomb(
+            self.system,
+            self.basis,
+            kernel=self._kernel,
+            accuracy=math.exp(-(self._decay**2)),
+            reach=tails,
+        )
+        return _ReciprocalReceivers(farther, factors)
+
+    def received(self, coefficients: Tensor, factors: tuple[float, ...]) -> Tensor:
+        """Potential on Gaussians ``factors`` times as wide, (N, W, M); see :meth:`receivers`."""
+        source = self.lattice.weights * self.structure_factor(coefficients)
+        pieces = []
+        for group in self._groups:
+            damped = [group.damped(factor) * source for factor in factors]
+            waves = torch.stack(damped, dim=-1)[..., None] * self._form.conj()[:, :, None]
+            pieces.append(group.at_atoms(waves.flatten(2)))
+        if len(pieces) > 1:
+            order = torch.cat([group.atoms for group in self._groups])
+            together = torch.cat(pieces)
+            pieces = [torch.zeros_like(together).index_copy(0, order, together)]
+        return pieces[0].unflatten(1, (len(factors), -1))
+
+    def dense_received(self, factors: tuple[float, ...]) -> Tensor:
+        """:meth:`received` as padded blocks, (B, W, n·M, n·M)."""
         kept = (self.lattice.weights != 0).any(0).nonzero()[:, 0]
         phases = (self._columns[:, :, None] * self._heights[:, None]).flatten(1)
         phases = phases.index_select(1, kept)
-        width2 = self.basis.widths[:, None] ** 2
-        phases = phases * torch.exp(-0.5 * width2 * self.lattice.k2[:, kept][system.batch])
+        source = self._parts(phases, kept, 1.0)
+        weights = self.lattice.weights[:, kept].repeat_interleave(2, dim=-1)
+        # J_ab = Re Σ_k w φ_a φ_b*: one real product over both parts of every wave.
+        source = (source * weights[:, None]).transpose(-1, -2)
+        return torch.stack([self._parts(phases, kept, f) @ source for f in factors], dim=1)
+
+    def _parts(self, phases: Tensor, kept: Tensor, factor: float) -> Tensor:
+        """Real and imaginary parts of every wave on every function, (B, n·M, 2K)."""
+        layout = self.system.layout
+        width2 = (factor * self.basis.widths[:, None]) ** 2
+        phases = phases * torch.exp(-0.5 * width2 * self.lattice.k2[:, kept][self.system.batch])
         form = self._form[:, kept].transpose(-1, -2)[:, None]
         waves = layout.pad(phases)[:, :, None] * form
-        # J_ab = Re Σ_k w φ_a φ_b*: one real product over both parts of every wave.
-        parts = torch.view_as_real(waves).reshape(n_structures, n * form.shape[2], -1)
-        weights = self.lattice.weights[:, kept].repeat_interleave(2, dim=-1)
-        return (parts * weights[:, None]) @ parts.transpose(-1, -2)
+        return torch.view_as_real(waves).reshape(len(waves), layout.shape[1] * form.shape[2], -1)
 
     def structure_factor(self, coefficients: Tensor) -> Tensor:
         """S(k) on :attr:`lattice`, (B, K), e."""
@@ -112,6 +144,19 @@ class ReciprocalCoulomb(CoulombOperator):
         return _Group(atoms, layout, columns, heights, torch.exp(-0.5 * width**2 * self.lattice.k2))
 
 
+class _ReciprocalReceivers(Receivers):
+    """Several widths from one structure factor."""
+
+    def __init__(self, operator: ReciprocalCoulomb, factors: tuple[float, ...]) -> None:
+        self._operator, self._factors = operator, factors
+
+    def potential(self, coefficients: Tensor) -> Tensor:
+        return self._operator.received(coefficients, self._factors)
+
+    def dense(self) -> Tensor:
+        return self._operator.dense_received(self._factors)
+
+
 @dataclass(frozen=True)
 class _Group:
     """Atoms with one Gaussian width, on padded blocks.
@@ -132,6 +177,10 @@ class _Group:
     columns: Tensor
     heights: Tensor
     damping: Tensor
+
+    def damped(self, factor: float) -> Tensor:
+        """exp(−k²(fσ)²/2), (B, K)."""
+        return self.damping if factor == 1 else self.damping ** (factor * factor)
 
     def on_waves(self, coefficients: Tensor) -> Tensor:
         """Σ_i p_i,m e^(ik·r_i) of every component: (N, M) → (B, K, M)."""
