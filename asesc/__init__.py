@@ -26,7 +26,7 @@ _HOMES = {
 }
 
 #: Submodules that ``import asesc`` offers without importing them.
-_MODULES = ("phonons", "spectra")
+_MODULES = ("defects", "phonons", "records", "slabs", "spectra")
 
 
 def __getattr__(name: str) -> Any:
