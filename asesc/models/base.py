@@ -55,6 +55,11 @@ class Problem:
         """Gaussian basis of the density."""
         return self.coulomb.basis
 
+    @property
+    def is_small(self) -> bool:
+        """Whether dense matrices of a structure are within the limit of the options."""
+        return self.system.layout.shape[1] * self.basis.n_components <= self.options.dense_limit
+
 
 @dataclass(frozen=True)
 class State:
@@ -70,6 +75,8 @@ class State:
     solution : Solution
     chemical_potential : Tensor, (B,), V, optional
         ∂E/∂Q at fixed geometry, where the family defines it.
+    potential : Tensor, (N, M), V Å^−l, optional
+        J p of the density, where the family has it at hand.
     """
 
     coefficients: Tensor
@@ -77,6 +84,7 @@ class State:
     internal_energy: Tensor
     solution: Solution
     chemical_potential: Tensor | None = None
+    potential: Tensor | None = None
 
 
 class Model(Potential):
@@ -200,7 +208,9 @@ class Model(Potential):
         if not self.has_itinerant_polarisation:
             dipole = along_open_axes(system, dipole)
         atomic = features.energies + self._energies[self.backbone.index_of(system.numbers)]
-        potential = coulomb.potential(state.coefficients)
+        potential = state.potential
+        if potential is None:
+            potential = coulomb.potential(state.coefficients)
         contributions = {
             "short_range": system.sum(atomic),
             "internal": state.internal_energy,

@@ -15,7 +15,7 @@ from asesc.models.energy_surface import EnergySurface
 from asesc.models.functionals import FUNCTIONALS, EdgeFunctional
 from asesc.models.localised_minima import place_charge
 from asesc.models.split_charge_equilibration import SplitChargeEquilibration
-from asesc.models.split_charges import itinerant_dipole
+from asesc.models.transfers import itinerant_dipole
 from asesc.solvers import Solution, attach_derivatives, frozen_jacobian, minimise
 
 

@@ -8,10 +8,11 @@ import torch
 from torch import Tensor
 
 from asesc.electrostatics.field import uniform_field_potential
+from asesc.electrostatics.gaussian import pair_interaction
 from asesc.models.base import Model, Problem, State
 from asesc.models.moments import coefficients_of, read_out_dipole
 from asesc.models.readouts import AtomScalars, AtomVectors, inverse_positive, positive
-from asesc.solvers import minimise_quadratic_dense
+from asesc.solvers import Solution, minimise_quadratic_cg, minimise_quadratic_dense
 
 _HARDNESS = 5.0  # V/e, start of the learned hardness
 _STIFFNESS = 20.0  # V/(e Å²), start of the learned inverse polarisability
@@ -24,7 +25,8 @@ class QEq(Model, family="QEq"):
     χ, ϕ (electronegativity of charges and dipoles) and η, κ > 0 (hardness, inverse atomic
     polarisability) come from the environment. The response is metallic: charge flows over any
     distance, fragments carry fractional charges, and the polarisability of a chain grows like
-    its length cubed. One dense Cholesky solve, O(N³).
+    its length cubed. One dense Cholesky solve, O(N³); for one structure of more than
+    ``SCFOptions.dense_limit`` unknowns conjugate gradients with products J p.
 
     Parameters
     ----------
@@ -49,23 +51,12 @@ class QEq(Model, family="QEq"):
             self.vector_head = AtomVectors(n_scalars, n_vectors)
 
     def solve(self, problem: Problem) -> State:
-        system, layout = problem.system, problem.system.layout
+        system = problem.system
         linear, stiffness = self._quadratic_form(problem)
-        n_structures, n = layout.shape
-        m = linear.shape[1]
-        # A padded row gets unit curvature and no drive, so that it stays at zero.
-        diagonal = layout.pad(stiffness) + (~layout.mask)[..., None]
-        matrix = problem.coulomb.dense() + torch.diag_embed(diagonal.reshape(n_structures, n * m))
-        drive = layout.pad(linear + uniform_field_potential(system, problem.basis))
-        is_charge = torch.zeros_like(drive)
-        is_charge[..., 0] = layout.mask.to(drive.dtype)
-        x, multiplier, solution = minimise_quadratic_dense(
-            matrix,
-            drive.reshape(n_structures, -1),
-            is_charge.reshape(n_structures, -1),
-            system.charge,
-        )
-        p = layout.unpad(x.reshape(n_structures, n, m))
+        drive = linear + uniform_field_potential(system, problem.basis)
+        by_products = system.n_structures == 1 and not problem.is_small
+        minimise = _minimise_by_products if by_products else _minimise_as_matrix
+        p, multiplier, solution = minimise(problem, drive, stiffness)
         internal = system.sum((linear * p + 0.5 * stiffness * p * p).sum(-1))
         return State(p, read_out_dipole(system, p), internal, solution, -multiplier)
 
@@ -82,3 +73,48 @@ class QEq(Model, family="QEq"):
         missing = linear.shape[1] - curvature.shape[1]
         ones = curvature.new_ones(len(curvature), missing)
         return linear, torch.cat([curvature, ones], dim=-1)
+
+
+def _minimise_as_matrix(
+    problem: Problem, drive: Tensor, stiffness: Tensor
+) -> tuple[Tensor, Tensor, Solution]:
+    """Density (N, M), multiplier (B,) and report by Cholesky."""
+    system, layout = problem.system, problem.system.layout
+    # A padded row gets unit curvature and no drive, so that it stays at zero.
+    diagonal = layout.pad(stiffness) + (~layout.mask)[..., None]
+    matrix = problem.coulomb.dense() + torch.diag_embed(diagonal.flatten(1))
+    constraint = layout.pad(_is_charge(drive)).flatten(1)
+    x, multiplier, solution = minimise_quadratic_dense(
+        matrix, layout.pad(drive).flatten(1), constraint, system.charge
+    )
+    return layout.unpad(x.reshape(*layout.shape, -1)), multiplier, solution
+
+
+def _minimise_by_products(
+    problem: Problem, drive: Tensor, stiffness: Tensor
+) -> tuple[Tensor, Tensor, Solution]:
+    """The same for one structure by conjugate gradients, which never form the matrix."""
+    coulomb, shape = problem.coulomb, drive.shape
+    variance = 2 * problem.basis.widths.detach() ** 2
+    alone = pair_interaction(variance.new_zeros(len(variance), 3), variance, problem.basis.lmax)
+    curvature = stiffness.detach() + alone.diagonal(dim1=-2, dim2=-1)
+
+    def apply(x: Tensor) -> Tensor:
+        p = x.reshape(shape)
+        return (coulomb.potential(p) + stiffness * p).flatten()
+
+    x, multiplier, solution = minimise_quadratic_cg(
+        apply,
+        drive.flatten(),
+        _is_charge(drive).flatten(),
+        problem.system.charge[0],
+        precondition=lambda r: r / curvature.flatten(),
+    )
+    return x.reshape(shape), multiplier[None], solution
+
+
+def _is_charge(coefficients: Tensor) -> Tensor:
+    """1 for charges and 0 for other multipoles, (N, M)."""
+    ones = torch.zeros_like(coefficients)
+    ones[:, 0] = 1
+    return ones

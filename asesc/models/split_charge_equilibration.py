@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
 
-from asesc.errors import IllPosedError
 from asesc.models.backbone import Features
-from asesc.models.base import Model, Problem, State
-from asesc.models.moments import coefficients_of, excess_charge, json_table
+from asesc.models.base import Problem, State
+from asesc.models.moments import coefficients_of
 from asesc.models.readouts import (
     AtomScalars,
     AtomVectors,
@@ -21,11 +19,15 @@ from asesc.models.readouts import (
     inverse_positive,
     positive,
 )
-from asesc.models.split_charges import itinerant_dipole
-from asesc.solvers import Solution, attach_derivatives
+from asesc.models.transfers import TransferModel, itinerant_dipole
+from asesc.solvers import (
+    Solution,
+    attach_derivatives,
+    frozen_jacobian,
+    solve_fixed_point,
+    solve_linear,
+)
 
-#: Residual in e above which a dense solve is not a solution.
-_TOLERANCE = 1e-8
 _HARDNESS = 2.0  # V/e, start of the learned hardness
 _CONDUCTANCE = 0.05  # e/V, start of the learned edge conductance
 _POLARIZABILITY = 0.03  # e Å²/V, start of the learned atomic polarisability
@@ -48,13 +50,18 @@ class Response:
     formal: Tensor
     share: Tensor
 
+    def frozen(self) -> Response:
+        """The same numbers without graph."""
+        return Response(*(getattr(self, field.name).detach() for field in fields(self)))
+
 
 @dataclass(frozen=True)
 class Flow:
     """Answer of charges and dipoles to a potential.
 
     ``coefficients`` (N, M) they make; ``transfers`` and ``drive`` (E,) per directed edge;
-    ``dipoles`` and the ``force`` on them (N, 3); ``potential`` (N,) of the charges, ∂E/∂q_i.
+    ``dipoles`` and the ``force`` on them (N, 3); ``potential`` (N,) of the charges, ∂E/∂q_i;
+    ``coulomb`` (N, M), the part J p of it.
     """
 
     coefficients: Tensor
@@ -63,9 +70,10 @@ class Flow:
     dipoles: Tensor | None
     force: Tensor | None
     potential: Tensor
+    coulomb: Tensor
 
 
-class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
+class SplitChargeEquilibration(TransferModel, family="SplitChargeEquilibration"):
     """Minimise over edge transfers t_ij = −t_ji and atomic dipoles d_i
 
         E = Σ_(i<j) [t_ij²/(2g_ij) + χ_ij t_ij] + Σ_i [χ_i q_i + ½η_i q_i² + ϕ_i·d_i
@@ -82,15 +90,13 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
     directions of neutral cells, because only relative vectors carry the transfers.
 
     The atomic polarisability is positive semidefinite: an isotropic part plus Σ_j b_ij r̂ r̂ᵀ,
-    b_ij ≥ 0. One dense LU factorisation of size 4N, O(N³), without graph.
+    b_ij ≥ 0. One dense LU factorisation of size 4N, O(N³), without graph; beyond
+    ``SCFOptions.dense_limit`` unknowns by products with J, O(N M) memory per iteration.
 
     Parameters
     ----------
-    formal_charges : mapping of int to float, e, optional
-        q⁰ per element, default 0; a total charge beyond their sum is divided over the atoms with
-        learned positive weights.
-    **common
-        See :class:`~asesc.models.base.Model`.
+    **keywords
+        See :class:`~asesc.models.transfers.TransferModel`.
 
     References
     ----------
@@ -98,16 +104,11 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
     T. Verstraelen et al., J. Chem. Phys. 138, 074108 (2013), doi:10.1063/1.4791569 (ACKS2).
     """
 
-    has_itinerant_polarisation: ClassVar[bool] = True
     has_fermi_level: ClassVar[bool] = True
 
-    def __init__(
-        self, *, formal_charges: Mapping[int | str, float] | None = None, **common: Any
-    ) -> None:
-        table = formal_charges or {}
-        super().__init__(own={"formal_charges": json_table(table)}, **common)
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
         n_scalars, n_vectors = self.backbone.n_scalars, self.backbone.n_vectors
-        self.register_buffer("_formal", self._per_element(table, default=0.0))
         raw = [0.0, inverse_positive(_HARDNESS), inverse_positive(1.0)]
         self.charge_head = AtomScalars(n_scalars, bias=raw)
         self.edge_head = EdgeScalars(n_scalars, n_vectors, self.cutoff, outputs=3)
@@ -127,7 +128,6 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
         electronegativity, raw_hardness, raw_weight = self.charge_head(features).unbind(-1)
         forward, backward = self.edge_head(features)
         decay = edge_envelope(features, self.cutoff)
-        formal = self._formal[self.backbone.index_of(system.numbers)]
         weights = positive(raw_weight)
         start = inverse_positive(_CONDUCTANCE)
         symmetric = 0.5 * (forward[:, 0] + backward[:, 0])
@@ -138,7 +138,7 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
             conductance=positive(symmetric + start) * decay,
             bias=0.5 * (forward[:, 1] - backward[:, 1]),
             polarizability=self._polarizability(features, forward[:, 2], decay),
-            formal=formal + excess_charge(system, formal, weights),
+            formal=self.formal_charges(system, weights),
             share=weights / system.sum(weights)[system.batch],
         )
 
@@ -157,33 +157,27 @@ class SplitChargeEquilibration(Model, family="SplitChargeEquilibration"):
 
 def _equilibrate(problem: Problem, response: Response) -> tuple[Tensor, Solution]:
     """Solve p = p⁰ + S(…) without graph, then attach the derivatives: (N, M)."""
-    layout = problem.system.layout
-    n_structures, n = layout.shape
+    layout, fixed = problem.system.layout, response.frozen()
 
     def residual(p: Tensor) -> Tensor:
         return p - _respond(problem, response, p).coefficients
 
-    with torch.no_grad():
+    def without_graph(p: Tensor) -> Tensor:
+        return p - _respond(problem, fixed, p).coefficients
+
+    if problem.is_small:
         start = torch.zeros_like(response.electronegativity)
-        factors, pivots = torch.linalg.lu_factor(_jacobian(problem, response))
-
-    def inverse(vector: Tensor, transposed: bool) -> Tensor:
-        rows = layout.pad(vector).reshape(n_structures, -1, 1)
-        solved = torch.linalg.lu_solve(factors, pivots, rows, adjoint=transposed)
-        return layout.unpad(solved.reshape(n_structures, n, -1))
-
-    with torch.no_grad():
-        p = start - inverse(residual(start), False)
-        error = float(residual(p).abs().max())
-    if not error < _TOLERANCE:
-        raise IllPosedError(
-            f"charge equilibration left a residual of {error:.1e} e: the response matrix is "
-            "singular or not finite. Two atoms may coincide; check the geometry"
-        )
-    solution = Solution("dense LU", converged=True, iterations=1, residual=error)
+        return solve_linear(residual, start, layout=layout, jacobian=_jacobian(problem, fixed))
+    start = (
+        problem.start if problem.start is not None else torch.zeros_like(fixed.electronegativity)
+    )
+    options = problem.options
+    p, solution = solve_fixed_point(without_graph, start, layout=layout, options=options)
+    inverse = frozen_jacobian(without_graph, p, layout=layout, options=options)
     return attach_derivatives(p, residual, inverse), solution
 
 
+@torch.no_grad()
 def _jacobian(problem: Problem, response: Response) -> Tensor:
     """1 + S K as blocks, (B, n·M, n·M)."""
     hardness = coefficients_of(response.hardness, None, problem.basis.lmax)
@@ -221,7 +215,8 @@ def _respond(problem: Problem, response: Response, coefficients: Tensor) -> Flow
     system, features = problem.system, problem.features
     i, j = features.edges.source, features.edges.target
     field = system.electric_field[system.batch]
-    u = response.electronegativity + problem.coulomb.potential(coefficients)
+    coulomb = problem.coulomb.potential(coefficients)
+    u = response.electronegativity + coulomb
     u_charge = u[:, 0] + response.hardness * coefficients[:, 0]
     drop = (field[i] * features.edge_vectors).sum(-1)
     drive = u_charge[i] - u_charge[j] + response.bias + drop
@@ -232,7 +227,7 @@ def _respond(problem: Problem, response: Response, coefficients: Tensor) -> Flow
         force = u[:, 1:4] - field
         dipoles = -torch.einsum("nab,nb->na", response.polarizability, force)
     density = coefficients_of(charges, dipoles, problem.basis.lmax)
-    return Flow(density, transfers, drive, dipoles, force, u_charge)
+    return Flow(density, transfers, drive, dipoles, force, u_charge, coulomb)
 
 
 def _state_at(
@@ -258,4 +253,5 @@ def _state_at(
         internal_energy=system.sum(on_atoms.index_add(0, features.edges.source, on_edges)),
         solution=solution,
         chemical_potential=system.sum(response.share * potential),
+        potential=flow.coulomb,
     )

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from asesc.models.backbone import Features
-from asesc.models.base import Model, Problem, State
-from asesc.models.moments import coefficients_of, excess_charge, json_table
+from asesc.models.base import Problem, State
+from asesc.models.moments import coefficients_of
 from asesc.models.readouts import (
     AtomScalars,
     AtomVectors,
@@ -19,11 +16,11 @@ from asesc.models.readouts import (
     inverse_positive,
     positive,
 )
+from asesc.models.transfers import TransferModel, itinerant_dipole
 from asesc.solvers import READ_OUT
-from asesc.system import System
 
 
-class SplitCharges(Model, family="SplitCharges"):
+class SplitCharges(TransferModel, family="SplitCharges"):
     """q_i = q⁰_i + Σ_j t_ij with antisymmetric transfers t_ij = −t_ji from the environment.
 
     The polarisation P = Σ_i (q⁰_i r_i + d_i) + Σ_(i<j) t_ij (r_i − r_j) uses relative vectors
@@ -32,26 +29,17 @@ class SplitCharges(Model, family="SplitCharges"):
 
     Parameters
     ----------
-    formal_charges : mapping of int to float, e, optional
-        q⁰ per element, default 0; a total charge beyond their sum is divided over the atoms with
-        learned positive weights.
-    **common
-        See :class:`~asesc.models.base.Model`.
+    **keywords
+        See :class:`~asesc.models.transfers.TransferModel`.
 
     References
     ----------
     arXiv:2603.14700 ("local split charges").
     """
 
-    has_itinerant_polarisation: ClassVar[bool] = True
-
-    def __init__(
-        self, *, formal_charges: Mapping[int | str, float] | None = None, **common: Any
-    ) -> None:
-        table = formal_charges or {}
-        super().__init__(own={"formal_charges": json_table(table)}, **common)
+    def __init__(self, **keywords: Any) -> None:
+        super().__init__(**keywords)
         n_scalars, n_vectors = self.backbone.n_scalars, self.backbone.n_vectors
-        self.register_buffer("_formal", self._per_element(table, default=0.0))
         self.weight_head = AtomScalars(n_scalars, bias=[inverse_positive(1.0)])
         self.transfer_head = EdgeScalars(n_scalars, n_vectors, self.cutoff, outputs=1)
         self.dipole_head = AtomVectors(n_scalars, n_vectors) if self.lmax > 0 else None
@@ -61,8 +49,7 @@ class SplitCharges(Model, family="SplitCharges"):
         forward, backward = self.transfer_head(features)[..., 0]
         transfers = 0.5 * (forward - backward) * edge_envelope(features, self.cutoff)
         weights = positive(self.weight_head(features)[:, 0])
-        formal = self._formal[self.backbone.index_of(system.numbers)]
-        formal = formal + excess_charge(system, formal, weights)
+        formal = self.formal_charges(system, weights)
         charges = formal.index_add(0, features.edges.source, transfers)
         dipoles = None if self.dipole_head is None else self.dipole_head(features)
         return State(
@@ -71,26 +58,3 @@ class SplitCharges(Model, family="SplitCharges"):
             internal_energy=torch.zeros_like(system.charge),
             solution=READ_OUT,
         )
-
-
-def itinerant_dipole(
-    system: System,
-    features: Features,
-    formal: Tensor,
-    transfers: Tensor,
-    dipoles: Tensor | None,
-) -> Tensor:
-    """μ = Σ_i (q⁰_i r_i + d_i) + ½ Σ_(directed ij) t_ij (r_i − r_j), (B, 3), e Å.
-
-    Parameters
-    ----------
-    formal : Tensor, (N,), e
-    transfers : Tensor, (E,), e
-        Charge moved to i from j on every directed edge, t_ji = −t_ij.
-    dipoles : Tensor, (N, 3), e Å, optional
-    """
-    moments = formal[:, None] * system.positions
-    if dipoles is not None:
-        moments = moments + dipoles
-    flow = -0.5 * transfers[:, None] * features.edge_vectors
-    return system.sum(moments.index_add(0, features.edges.source, flow))

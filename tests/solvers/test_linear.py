@@ -10,8 +10,9 @@ from asesc.solvers import (
     Solution,
     minimise_quadratic_cg,
     minimise_quadratic_dense,
-    solve_dense,
+    solve_linear,
 )
+from asesc.system import BlockLayout
 
 
 def problem(n: int = 5, blocks: int = 2, *, seed: int = 0) -> tuple[torch.Tensor, ...]:
@@ -31,14 +32,30 @@ def symmetric(matrix: torch.Tensor) -> torch.Tensor:
     return 0.5 * (matrix + matrix.transpose(-1, -2))
 
 
-def test_dense_solve_and_its_derivatives():
-    matrix, rhs, _, _ = problem(4)
-    x, solution = solve_dense(matrix, rhs)
-    torch.testing.assert_close((matrix @ x[..., None])[..., 0], rhs)
+def solve_rows(matrix: torch.Tensor, rhs: torch.Tensor) -> tuple[torch.Tensor, Solution]:
+    """A x = b for blocks of unequal size: rows (N, 2) of 3 and 2 atoms, A padded with ones."""
+    counts = torch.tensor([3, 2])
+    layout = BlockLayout(torch.repeat_interleave(torch.arange(2), counts), counts)
+    inside = layout.pad(torch.ones_like(rhs)).flatten(1)
+    block = matrix * inside[:, :, None] * inside[:, None] + torch.diag_embed(1 - inside)
+
+    def residual(x: torch.Tensor) -> torch.Tensor:
+        product = (block @ layout.pad(x).flatten(1)[..., None]).reshape(2, 3, 2)
+        return layout.unpad(product) - rhs
+
+    return solve_linear(residual, torch.zeros_like(rhs), layout=layout, jacobian=block.detach())
+
+
+def test_linear_solve_and_its_derivatives():
+    matrix = problem(6)[0] + torch.randn(2, 6, 6, dtype=torch.float64)  # not symmetric
+    rhs = torch.randn(5, 2, dtype=torch.float64)
+    x, solution = solve_rows(matrix, rhs)
+    torch.testing.assert_close((matrix[0] @ x[:3].flatten()).reshape(3, 2), rhs[:3])
+    torch.testing.assert_close((matrix[1, :4, :4] @ x[3:].flatten()).reshape(2, 2), rhs[3:])
     assert solution.residual < 1e-12
     inputs = with_gradients(matrix, rhs)
-    assert gradcheck(lambda a, b: solve_dense(a, b)[0], inputs)
-    assert gradgradcheck(lambda a, b: solve_dense(a, b)[0], inputs)
+    assert gradcheck(lambda a, b: solve_rows(a, b)[0], inputs)
+    assert gradgradcheck(lambda a, b: solve_rows(a, b)[0], inputs)
 
 
 def test_minimum_obeys_constraint_and_stationarity():
@@ -92,13 +109,14 @@ def test_indefinite_off_the_plane_is_no_obstacle():
 
 def test_conjugate_gradients_find_the_dense_minimum():
     matrix, b, c, t = (v[0] for v in problem(30, 1, seed=3))
-    dense = minimise_quadratic_dense(matrix[None], b[None], c[None], t[None])[0][0]
+    dense, force, _ = minimise_quadratic_dense(matrix[None], b[None], c[None], t[None])
     diagonal = matrix.diagonal()
     for precondition in (None, lambda r: r / diagonal):
-        x, solution = minimise_quadratic_cg(
+        x, multiplier, solution = minimise_quadratic_cg(
             lambda p: matrix @ p, b, c, t, precondition=precondition, tolerance=1e-11
         )
-        torch.testing.assert_close(x, dense, atol=1e-9, rtol=0)
+        torch.testing.assert_close(x, dense[0], atol=1e-9, rtol=0)
+        torch.testing.assert_close(multiplier, force[0], atol=1e-9, rtol=0)
         assert abs(float(c @ x - t)) < 1e-12
         assert solution.converged and solution.iterations <= 60
         assert len(solution.history) == solution.iterations + 1
@@ -110,7 +128,7 @@ def test_conjugate_gradients_keep_the_constraint_when_overdone():
     c = torch.ones_like(b)
     scale = torch.logspace(-2, 2, 40, dtype=torch.float64)
     stiff = scale[:, None] * matrix * scale
-    x, _ = minimise_quadratic_cg(
+    x, _, _ = minimise_quadratic_cg(
         lambda p: stiff @ p,
         b,
         c,
@@ -125,9 +143,9 @@ def test_conjugate_gradients_keep_the_constraint_when_overdone():
 def test_derivatives_of_conjugate_gradients():
     matrix, b, c, t = (v[0] for v in problem(4, 1))
 
-    def solve(a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> torch.Tensor:
+    def solve(a: torch.Tensor, b: torch.Tensor, t: torch.Tensor) -> tuple[torch.Tensor, ...]:
         sym = symmetric(a)
-        return minimise_quadratic_cg(lambda p: sym @ p, b, c, t, tolerance=1e-13)[0]
+        return minimise_quadratic_cg(lambda p: sym @ p, b, c, t, tolerance=1e-13)[:2]
 
     inputs = with_gradients(matrix, b, t)
     assert gradcheck(solve, inputs)
@@ -148,11 +166,20 @@ def test_singular_and_non_finite_systems_are_refused():
     matrix, b, c, t = problem()
     singular = matrix.clone()
     singular[0, :, 0] = 0
-    with pytest.raises(IllPosedError, match="structure 0 is singular"):
-        solve_dense(singular, b)
-    b[0, 0] = float("nan")
+    rows = torch.ones(10, 1, dtype=torch.float64)
+    layout = BlockLayout(torch.arange(10) // 5, torch.tensor([5, 5]))
+
+    def solve(matrix: torch.Tensor) -> None:
+        def residual(x: torch.Tensor) -> torch.Tensor:
+            return layout.unpad(matrix @ layout.pad(x)) - rows
+
+        solve_linear(residual, torch.zeros_like(rows), layout=layout, jacobian=matrix)
+
+    with pytest.raises(IllPosedError, match=r"response of structure 0 .* infinite"):
+        solve(singular)
     with pytest.raises(IllPosedError, match="NaN or infinite"):
-        solve_dense(matrix, b)
+        solve(torch.full_like(matrix, float("nan")))
+    b[0, 0] = float("nan")
     with pytest.raises(IllPosedError, match="NaN or infinite"):
         minimise_quadratic_dense(matrix, b, c, t)
     with pytest.raises(IllPosedError, match="NaN or infinite"):
