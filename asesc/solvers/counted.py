@@ -125,9 +125,9 @@ def require_finite(values: Tensor, tally: Tally) -> None:
     if not bool(finite.all()):
         block = int(torch.nonzero(~finite)[0, 0])
         raise SCFError(
-            f"the self-consistency map of structure {block} gave numbers that are not finite (map "
-            f"{tally.maps}), so that no density can follow. Check the geometry for coinciding "
-            "atoms and the model's parameters for NaN; with a large field or charge, try a "
-            "smaller one",
+            f"the self-consistency of structure {block} met numbers that are not finite "
+            f"(evaluation {tally.maps}), so that no density can follow. Check the geometry for "
+            "coinciding atoms and the model's parameters for NaN; with a large field or charge, "
+            "try a smaller one",
             history=tally.history,
         )

@@ -35,7 +35,7 @@ class SCFOptions:
 
     tolerance: float = 1e-8
     energy_tolerance: float = 1e-7
-    max_maps: int = 400
+    max_maps: int = 1000
     depth: int = 12
     dense_limit: int = 1500
 
