@@ -1,0 +1,104 @@
+"""To pymatgen and phonopy and back without losing charge, field and results."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
+from phonopy.structure.atoms import PhonopyAtoms
+
+from asesc.workflows.born import phonopy_atoms
+from asesc.workflows.records import OUTPUTS, from_json, to_json
+
+if TYPE_CHECKING:
+    from pymatgen.core import Molecule, Structure
+
+#: Property of a pymatgen object under which the whole frame travels.
+_FRAME = "asesc_frame"
+
+
+def to_pymatgen(atoms: Atoms) -> Structure | Molecule:
+    """A structure, or a molecule without periodic directions, whose charge is that of ``info``.
+
+    The whole frame travels as JSON in ``properties`` and survives ``as_dict``; energies, forces and
+    fields come back with :func:`from_pymatgen`.
+    """
+    from pymatgen.core import Lattice, Molecule, Structure
+
+    text = to_json(atoms)
+    frame = from_json(text)
+    charge = float(frame.info.get("charge", frame.info.get("total_charge", 0.0)))
+    properties = {_FRAME: text}
+    symbols, positions = frame.get_chemical_symbols(), frame.positions
+    if not frame.pbc.any():
+        spin = frame.info.get("spin_multiplicity")
+        return Molecule(
+            symbols,
+            positions,
+            charge=charge,
+            spin_multiplicity=spin,
+            properties=properties,
+            charge_spin_check=False,
+        )
+    lattice = Lattice(frame.cell.array, pbc=tuple(bool(p) for p in frame.pbc))
+    return Structure(
+        lattice,
+        symbols,
+        positions,
+        charge=charge,
+        coords_are_cartesian=True,
+        properties=properties,
+    )
+
+
+def from_pymatgen(structure: Structure | Molecule) -> Atoms:
+    """Atoms with the charge of a pymatgen object in ``info``, and with results where it has them.
+
+    Positions, cell and charge are those of the object; if they were changed, the results of
+    another geometry are left behind.
+    """
+    lattice = getattr(structure, "lattice", None)
+    atoms = Atoms(
+        [site.specie.symbol for site in structure],
+        np.array([site.coords for site in structure]),
+        cell=None if lattice is None else lattice.matrix,
+        pbc=False if lattice is None else lattice.pbc,
+    )
+    charge = float(structure._charge or 0.0)
+    text = structure.properties.get(_FRAME)
+    if text is not None:
+        frame = from_json(text)
+        same = len(frame) == len(atoms) and np.allclose(frame.positions, atoms.positions)
+        if same and np.allclose(frame.cell, atoms.cell):
+            atoms.info = frame.info
+            if frame.calc is not None and charge == float(frame.info.get("charge", 0.0)):
+                atoms.calc = SinglePointCalculator(atoms, **frame.calc.results)
+    if charge != 0 or "charge" in atoms.info:
+        atoms.info["charge"] = charge
+    return atoms
+
+
+def to_phonopy(atoms: Atoms) -> PhonopyAtoms:
+    """Symbols, positions, cell and masses; phonopy's structures hold nothing else."""
+    return phonopy_atoms(atoms)
+
+
+def from_phonopy(cell: PhonopyAtoms, *, like: Atoms) -> Atoms:
+    """A cell of phonopy as Atoms with the inputs of the structure it was made from.
+
+    Parameters
+    ----------
+    like : Atoms
+        Where phonopy's cells came from; its ``info`` and calculator are taken over, and its charge
+        is multiplied by the number of its copies.
+    """
+    atoms = Atoms(
+        cell.symbols, cell.positions, cell=cell.cell, pbc=True, masses=np.asarray(cell.masses)
+    )
+    atoms.info = {k: v for k, v in like.info.items() if k != OUTPUTS}
+    for key in {"charge", "total_charge"} & atoms.info.keys():
+        atoms.info[key] = atoms.info[key] * len(atoms) / len(like)
+    atoms.calc = like.calc
+    return atoms
