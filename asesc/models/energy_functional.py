@@ -18,6 +18,9 @@ from asesc.models.split_charge_equilibration import SplitChargeEquilibration
 from asesc.models.transfers import itinerant_dipole
 from asesc.solvers import Solution, attach_derivatives, frozen_jacobian, minimise
 
+#: Newton steps after the minimisation; the first is nearly always enough.
+_CORRECTIONS = 4
+
 
 class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
     """Minimise over edge transfers t_ij = −t_ji and atomic dipoles d_i
@@ -86,13 +89,15 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
         surface = self.surface(problem)
         frozen = surface.frozen()
         start, stages = _start(frozen), ()
+        find = find_minimum
         if not self.atom_functional.is_convex:
+            find = find_held_minimum
             formal = self._formal[self.backbone.index_of(problem.system.numbers)]
-            placement = place_charge(frozen, formal, start, find_minimum)
-            start, stages = placement.drives, placement.stages
+            placement = place_charge(frozen, formal, start, find)
+            stages = placement.stages
             surface = surface.placed(formal, placement.share)
             frozen = surface.frozen()
-        w, solution = find_minimum(frozen, start)
+        w, solution = find(frozen, start)
         w = attach_derivatives(w, surface.residual, _inverse(frozen, w))
         spent = solution.iterations + sum(stage.maps for stage in stages)
         solution = replace(solution, iterations=spent, stages=(*stages, *solution.stages))
@@ -128,24 +133,34 @@ def _start(surface: EnergySurface) -> Tensor:
 def find_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
     """Node potentials (N, M) of a minimum, without graph.
 
-    Minimisation stops when ∂E/∂w, which is the change of the density in one more map, is within
-    the tolerance. One Newton step for w = u(p(w)) then also settles the potentials of atoms to
-    which nothing flows.
+    They are minimised over in units of their own response (:meth:`EnergySurface.scale`). Newton
+    steps for w = u(p(w)) then also settle the potentials of atoms to which nothing flows.
 
     Raises
     ------
     SCFError
-        If the density still moves.
+        If one more map would move the density by more than the tolerance.
     """
-    problem = surface.problem
+    problem, scale = surface.problem, surface.scale(start)
     layout, options = problem.system.layout, problem.options
-    hessian = surface.hessian if surface.is_small else None
-    w, solution = minimise(surface.energy, start, layout=layout, options=options, hessian=hessian)
-    with torch.no_grad():
-        w = w - _inverse(surface, w)(surface.residual(w), False)
-        density = surface.flow(w).coefficients
-        moved = surface.flow(surface.potential(density)).coefficients - density
-    residual = float(moved.abs().max())
+    blocks = layout.pad(scale).flatten(1)
+
+    def hessian(x: Tensor) -> Tensor:
+        return blocks[:, :, None] * surface.hessian(x * scale) * blocks[:, None, :]
+
+    x, solution = minimise(
+        lambda x: surface.energy(x * scale),
+        start / scale,
+        layout=layout,
+        options=options,
+        hessian=hessian if problem.is_small else None,
+        convex=surface.atoms.is_convex,
+    )
+    w = x * scale
+    residual, corrections = torch.inf, 0
+    while not residual < options.tolerance and corrections < _CORRECTIONS:
+        w, residual = _corrected(surface, w)
+        corrections += 1
     if not residual < options.tolerance:
         raise SCFError(
             f"the minimum of the energy functional is not a stationary density: one more map "
@@ -154,14 +169,42 @@ def find_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solutio
             "geometry for coinciding atoms",
             history=solution.history,
         )
-    return w, replace(solution, iterations=solution.iterations + 1, residual=residual)
+    return w, replace(solution, iterations=solution.iterations + corrections, residual=residual)
+
+
+def find_held_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
+    """The minimum downhill from where harmonic wells hold the charge that was placed.
+
+    Wells continued as parabolas make the functional convex; its one minimum is the start, so that
+    where the charge ends follows from where it was placed and from nothing else.
+    """
+    held = replace(surface, atoms=surface.atoms.harmonic(surface.response.formal))
+    w, first = find_minimum(held, start)
+    w, solution = find_minimum(surface, w)
+    spent = first.iterations + solution.iterations
+    stages = (*first.stages, *solution.stages)
+    return w, replace(solution, iterations=spent, stages=stages)
+
+
+@torch.no_grad()
+def _corrected(surface: EnergySurface, w: Tensor) -> tuple[Tensor, float]:
+    """One Newton step for w = u(p(w)), and how far one more map then moves the density, e Å^l."""
+    w = w - _inverse(surface, w)(surface.residual(w), False)
+    density = surface.flow(w).coefficients
+    moved = surface.flow(surface.potential(density)).coefficients - density
+    return w, float(moved.abs().max())
 
 
 def _inverse(surface: EnergySurface, w: Tensor) -> Callable[[Tensor, bool], Tensor]:
     """(1 + K S)⁻¹ at w, which carries no graph."""
-    jacobian = surface.jacobian if surface.is_small else None
-    layout = surface.problem.system.layout
-    return frozen_jacobian(surface.residual, w, layout=layout, jacobian=jacobian)
+    problem = surface.problem
+    return frozen_jacobian(
+        surface.residual,
+        w,
+        layout=problem.system.layout,
+        options=problem.options,
+        jacobian=surface.jacobian if problem.is_small else None,
+    )
 
 
 def state_at(surface: EnergySurface, w: Tensor, solution: Solution) -> State:

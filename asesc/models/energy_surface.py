@@ -61,7 +61,7 @@ class EnergySurface:
         Applied field at every atom.
     lever : Tensor, (N,), V
         E·r_i.
-    coulomb : CoulombOperator
+    coulomb : CoulombOperator or DenseCoulomb
     """
 
     problem: Problem
@@ -71,7 +71,7 @@ class EnergySurface:
     drop: Tensor
     field: Tensor
     lever: Tensor
-    coulomb: CoulombOperator
+    coulomb: CoulombOperator | DenseCoulomb
 
     @classmethod
     def of(
@@ -88,7 +88,7 @@ class EnergySurface:
         """The same numbers without graph, with J as a matrix where the structure is small."""
         fixed = {name: _detached(getattr(self, name)) for name in ("response", "atoms", "edges")}
         vectors = {name: getattr(self, name).detach() for name in ("drop", "field", "lever")}
-        coulomb = _Matrix(self.problem.coulomb) if self.is_small else self.coulomb
+        coulomb = DenseCoulomb(self.problem.coulomb) if self.problem.is_small else self.coulomb
         return replace(self, coulomb=coulomb, **fixed, **vectors)
 
     def placed(self, formal: Tensor, share: Tensor) -> Self:
@@ -97,12 +97,6 @@ class EnergySurface:
         excess = (system.charge - system.sum(formal))[system.batch]
         response = replace(self.response, formal=formal + share * excess, share=share)
         return replace(self, response=response)
-
-    @property
-    def is_small(self) -> bool:
-        """Whether dense matrices of a structure are within the limit of the options."""
-        rows = self.problem.system.layout.shape[1] * self.problem.basis.n_components
-        return rows <= self.problem.options.dense_limit
 
     def flow(self, w: Tensor) -> Flow:
         """Transfers, dipoles and density that node potentials w (N, M) drive."""
@@ -157,6 +151,19 @@ class EnergySurface:
         return w - self.potential(self.flow(w).coefficients)
 
     @torch.no_grad()
+    def scale(self, w: Tensor) -> Tensor:
+        """Steps of w that cost about 1 eV, 1/√S_ii, or 1 where nothing responds: (N, M).
+
+        In units of them conductors, insulators and dipoles are alike.
+        """
+        edges = self.problem.features.edges
+        conductance = self.response.conductance * self.edges.gain(self.flow(w).drive)
+        charges = torch.zeros_like(w[:, 0]).index_add(0, edges.source, conductance)
+        dipoles = self.response.polarizability.diagonal(dim1=-2, dim2=-1)
+        diagonal = coefficients_of(charges, dipoles, self.problem.basis.lmax)
+        return torch.where(diagonal > 0, diagonal, 1.0).rsqrt()
+
+    @torch.no_grad()
     def hessian(self, w: Tensor) -> Tensor:
         """S + S K S as blocks: ∂²E/∂w² at a stationary point, never indefinite where K is not."""
         s, k = self._linear_response(w)
@@ -186,20 +193,21 @@ class EnergySurface:
         return self.coulomb.dense() + blocks.reshape(n_structures, n * m, n * m)
 
 
-class _Matrix(CoulombOperator):
-    """Another operator as a matrix that is kept, without graph."""
+class DenseCoulomb:
+    """A Coulomb operator as a matrix that is built once, without graph."""
 
     def __init__(self, operator: CoulombOperator) -> None:
-        super().__init__(operator.system, operator.basis)
+        self._layout = operator.system.layout
         with torch.no_grad():
             self._matrix = operator.dense()
 
     def potential(self, coefficients: Tensor) -> Tensor:
-        layout = self.system.layout
-        p = layout.pad(coefficients)
-        return layout.unpad((self._matrix @ p.reshape(len(p), -1, 1)).reshape(p.shape))
+        """v = J p: (N, M) → (N, M)."""
+        p = self._layout.pad(coefficients)
+        return self._layout.unpad((self._matrix @ p.reshape(len(p), -1, 1)).reshape(p.shape))
 
     def dense(self) -> Tensor:
+        """J as padded blocks, (B, n·M, n·M)."""
         return self._matrix
 
 

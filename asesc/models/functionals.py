@@ -34,6 +34,8 @@ _WELL = 0.2  # eV, start of the height between two integer charges
 class AtomicFunctional(ABC):
     """G_i(q_i, d_i) of every atom with its first two derivatives, all differentiable."""
 
+    is_convex: ClassVar[bool] = True
+
     @abstractmethod
     def energy(self, coefficients: Tensor) -> Tensor:
         """G_i: (N, M) → (N,), eV."""
@@ -97,6 +99,7 @@ class LocalisedAtoms(AtomicFunctional):
     neighbours would cost less on the quadratic energy. ``height`` (N,) is U_i ≥ 0.
     """
 
+    is_convex: ClassVar[bool] = False
     convex: ConvexAtoms
     height: Tensor
 
@@ -112,6 +115,36 @@ class LocalisedAtoms(AtomicFunctional):
         wells = 2 * math.pi**2 * self.height * torch.cos(2 * math.pi * coefficients[:, 0])
         out = self.convex.curvature(coefficients)
         out[:, 0, 0] += wells
+        return out
+
+    def harmonic(self, charges: Tensor) -> HarmonicAtoms:
+        """The convex functional of the wells nearest to charges (N,)."""
+        return HarmonicAtoms(self.convex, self.height, charges.round())
+
+
+@dataclass(frozen=True)
+class HarmonicAtoms(AtomicFunctional):
+    """The same with every well continued as a parabola, U_i π² (q_i − n_i)²: convex again.
+
+    Its one minimum is where a charge put on chosen atoms relaxes while the wells hold it.
+    ``centre`` (N,) is n_i, an integer.
+    """
+
+    convex: ConvexAtoms
+    height: Tensor
+    centre: Tensor
+
+    def energy(self, coefficients: Tensor) -> Tensor:
+        away = math.pi * (coefficients[:, 0] - self.centre)
+        return self.convex.energy(coefficients) + self.height * away.square()
+
+    def slope(self, coefficients: Tensor) -> Tensor:
+        wells = 2 * math.pi**2 * self.height * (coefficients[:, 0] - self.centre)
+        return self.convex.slope(coefficients) + _filled(wells[:, None], coefficients)
+
+    def curvature(self, coefficients: Tensor) -> Tensor:
+        out = self.convex.curvature(coefficients)
+        out[:, 0, 0] += 2 * math.pi**2 * self.height
         return out
 
 

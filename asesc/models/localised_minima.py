@@ -26,12 +26,11 @@ FindMinimum = Callable[[EnergySurface, Tensor], tuple[Tensor, Solution]]
 class Placement:
     """Where the charge beyond the formal charges is put.
 
-    ``share`` (N,) of it on every atom, adding up to 1; the node potentials ``drives`` (N, M) to
-    start from; the ``stages`` of the search, none where nothing was searched.
+    ``share`` (N,) of it on every atom, adding up to 1; the ``stages`` of the search, none where
+    nothing was searched.
     """
 
     share: Tensor
-    drives: Tensor
     stages: tuple[Stage, ...] = ()
 
 
@@ -86,7 +85,7 @@ def place_charge(
     share = torch.where(total[system.batch] > 0, weights / total[system.batch], share)
     searching = (units > 0) & ~(total > 0)
     if not bool(searching.any()):
-        return Placement(share, start)
+        return Placement(share)
     unit_charge = torch.where(searching, excess / units, 0.0)
     base = formal + share * excess[system.batch]
     search = _Search(surface, base, unit_charge, start, find)
@@ -94,7 +93,7 @@ def place_charge(
         search.place(searching & (units > unit))
     search.warn(system)
     share = share + search.counts / units.clamp(min=1)[system.batch]
-    return Placement(share, search.drives, (search.stage(searching),))
+    return Placement(share, (search.stage(searching),))
 
 
 class _Search:
@@ -110,7 +109,7 @@ class _Search:
     ) -> None:
         self._surface, self._base, self._unit_charge = surface, base, unit_charge
         self._start, self._find = start, find
-        self.counts, self.drives = torch.zeros_like(base), start
+        self.counts = torch.zeros_like(base)
         self._minima: dict[int, list[_Minimum]] = {}
         self._maps, self._residual = 0, 0.0
 
@@ -119,21 +118,20 @@ class _Search:
         system = self._surface.problem.system
         rank, batch = system.layout.rank, system.batch
         best = torch.full_like(system.charge, torch.inf)
-        counts, drives = self.counts, self.drives
+        counts = self.counts
         self._minima.update({int(b): [] for b in active.nonzero()[:, 0]})
         for site in range(system.layout.shape[1]):
             trial = self.counts + ((rank == site) & active[batch])
-            w, energy, charges = self._relaxed(trial)
+            energy, charges = self._relaxed(trial)
             exists = active & (system.counts > site)
             self._record(site, exists, energy, charges)
             better = exists & (energy < best - 1e-9)
             best = torch.where(better, energy, best)
             counts = torch.where(better[batch], trial, counts)
-            drives = torch.where(better[batch][:, None], w, drives)
-        self.counts, self.drives = counts, drives
+        self.counts = counts
 
-    def _relaxed(self, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Node potentials, energies (B,) and charges (N,) with units on the atoms counted."""
+    def _relaxed(self, counts: Tensor) -> tuple[Tensor, Tensor]:
+        """Energies (B,) and charges (N,) with units on the atoms counted."""
         batch = self._surface.problem.system.batch
         reference = self._base + counts * self._unit_charge[batch]
         response = replace(self._surface.response, formal=reference)
@@ -141,7 +139,7 @@ class _Search:
         w, solution = self._find(surface, self._start)
         self._maps += solution.iterations
         self._residual = max(self._residual, solution.residual)
-        return w, surface.energy(w), surface.flow(w).coefficients[:, 0]
+        return surface.energy(w), surface.flow(w).coefficients[:, 0]
 
     def _record(self, site: int, exists: Tensor, energy: Tensor, charges: Tensor) -> None:
         batch = self._surface.problem.system.batch
