@@ -45,6 +45,7 @@ class BareMultipoles:
 
     family: ClassVar[str] = "bare multipoles"
     has_itinerant_polarisation: ClassVar[bool] = True
+    variational: ClassVar[bool] = True
 
     def __call__(self, system: System, *, boundary: str) -> Prediction:
         if bool((system.charge != 0).any()):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 import numpy as np
@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from asesc.errors import IllPosedError, PropertyUnavailableError, SCFError
-from asesc.models import Model, Prediction
+from asesc.models import Potential, Prediction
 from asesc.response import ForceResult, energy_and_forces, molecular_dipole, polarisation
 from asesc.response.forces import require_stress
 from asesc.solvers import Solution
@@ -51,7 +51,7 @@ def with_gradients(function: Callable[..., _T]) -> Callable[..., _T]:
 
 
 def evaluate(
-    model: Model,
+    model: Potential,
     system: System,
     *,
     boundary: str,
@@ -79,6 +79,10 @@ def evaluate(
     """
     _refuse(system, properties)
     has_stress = sum(system.pbc) >= 2 and _spans_volume(system)
+    if not model.variational:
+        # Then −∂E/∂field is another number than the dipole of the density.
+        field = system.electric_field.detach().clone().requires_grad_()
+        system = replace(system, electric_field=field)
     outcome = energy_and_forces(model, system, stress=has_stress, boundary=boundary)
     prediction = outcome.prediction
     if not prediction.solution.converged:
@@ -92,8 +96,10 @@ def evaluate(
             f"'fermi_level' is −∂E/∂Q, which the family {model.family} does not define, or not in "
             "a field along a periodic direction"
         )
+    if {"magmom", "magmoms"} & set(properties) and prediction.spins is None:
+        raise PropertyUnavailableError(f"the family {model.family} has no spin, hence no magmoms")
     results = _results(outcome)
-    extras = _extras(prediction)
+    extras = _extras(outcome)
     if not all(system.pbc):
         results["dipole"] = _open_dipole(prediction, system, origin)
         extras["dipole_origin"] = np.array(origin, dtype=float)
@@ -124,7 +130,7 @@ def _spans_volume(system: System) -> bool:
     return bool((system.volume > 1e-6).all())
 
 
-def _is_polarised(model: Model, system: System) -> bool:
+def _is_polarised(model: Potential, system: System) -> bool:
     neutral = system.fermi_level is None and not bool((system.charge != 0).any())
     return all(system.pbc) and model.has_itinerant_polarisation and neutral
 
@@ -152,19 +158,23 @@ def _results(outcome: ForceResult) -> dict[str, Any]:
     level = outcome.prediction.fermi_level
     if level is not None:
         results["fermi_level"] = float(level.detach())
+    if outcome.prediction.spins is not None:
+        results["magmoms"] = _array(outcome.prediction.spins)
+        results["magmom"] = float(results["magmoms"].sum())
     if outcome.stress is not None:
         results["stress"] = _array(outcome.stress[0])[_FULL_TO_VOIGT]
     return results
 
 
-def _extras(prediction: Prediction) -> dict[str, Any]:
+def _extras(outcome: ForceResult) -> dict[str, Any]:
+    prediction, conjugate = outcome.prediction, outcome.conjugate_dipole
     extras = {
         "charge": float(prediction.charge.detach()),
         "contributions": {k: float(v.detach()) for k, v in prediction.contributions.items()},
         "multipoles": _array(prediction.density.coefficients),
         "widths": _array(prediction.density.basis.widths),
         "potential": _array(prediction.potential),
-        "conjugate_dipole": _array(prediction.dipole[0]),
+        "conjugate_dipole": _array((prediction.dipole if conjugate is None else conjugate)[0]),
     }
     if prediction.chemical_potential is not None:
         extras["chemical_potential"] = float(prediction.chemical_potential.detach())

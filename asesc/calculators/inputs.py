@@ -167,21 +167,6 @@ def parse_field(value: Any, source: str = "electric_field") -> tuple[float, floa
     return x, y, z
 
 
-def refuse_spin(info: Mapping[str, Any], model: str) -> None:
-    """Refuse a spin that the model would ignore."""
-    for key in SPIN_KEYS:
-        if key in info:
-            raise spin_refused(f"atoms.info[{key!r}]={info[key]!r}", model)
-
-
-def spin_refused(found: str, model: str) -> InputError:
-    """The error for a spin that nothing would read."""
-    return InputError(
-        f"{found}, but model {model!r} has no spin input: the number would be ignored and two "
-        "spin states would get one energy. Remove it, or use a model trained with spin"
-    )
-
-
 def require_whole(charge: Given) -> None:
     """Refuse a charge that is not an integer, unless the user allows it."""
     if abs(charge.value - round(charge.value)) > 1e-8:

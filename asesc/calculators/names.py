@@ -1,10 +1,10 @@
-"""Names of properties and keywords: what to say when one is not known."""
+"""Names of properties, keywords and boundaries: what to say when one is not known."""
 
 from __future__ import annotations
 
 from collections.abc import Collection
 
-from asesc.errors import PropertyUnavailableError, did_you_mean
+from asesc.errors import InputError, PropertyUnavailableError, did_you_mean
 
 _OTHER_NAMES = {
     "bec": "born_effective_charges",
@@ -42,4 +42,12 @@ def unknown_keyword(name: str, calculator: type, known: Collection[str]) -> Type
     return TypeError(
         f"{calculator.__name__} has no parameter {name!r}.{did_you_mean(name, known)} "
         f"It takes {', '.join(known)}."
+    )
+
+
+def unknown_boundary(name: str, known: Collection[str]) -> InputError:
+    """The error for a boundary that is not in the table."""
+    return InputError(
+        f"boundary={name!r} is not known.{did_you_mean(str(name), known)} Choose one of "
+        f"{', '.join(known)}"
     )

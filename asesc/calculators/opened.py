@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from asesc.errors import InputError, ModelFormatError, SetupError, did_you_mean
-from asesc.models import FAMILIES, Model
+from asesc.models import FAMILIES, Potential
 from asesc.pretrained import ModelCard, load_model, model_card
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
@@ -31,8 +31,8 @@ class OpenedModel:
 
     Parameters
     ----------
-    model : Model
-    source : str or Model
+    model : Potential
+    source : str or Potential
         Name, absolute folder, or the instance that the user passed.
     card : ModelCard or None
         None for an instance, whose scope nobody has written down.
@@ -40,8 +40,8 @@ class OpenedModel:
         As asked for; ``"auto"`` is decided again where a pickle is opened.
     """
 
-    model: Model
-    source: str | Model
+    model: Potential
+    source: str | Potential
     card: ModelCard | None
     dtype: str
     device: str
@@ -95,7 +95,7 @@ class OpenedModel:
 # Weights made in inference mode could never be differentiated through.
 @torch.inference_mode(False)
 def open_model(
-    source: str | os.PathLike[str] | Model, *, dtype: str = "float64", device: str = "auto"
+    source: str | os.PathLike[str] | Potential, *, dtype: str = "float64", device: str = "auto"
 ) -> OpenedModel:
     """Open a model by name, folder or as it is.
 
@@ -123,12 +123,12 @@ def open_model(
             f"dtype={dtype!r}; choose 'float64' (exact derivatives) or 'float32' (faster on GPUs)."
             f"{did_you_mean(str(dtype), _DTYPES)}"
         )
-    if isinstance(source, Model):
+    if isinstance(source, Potential):
         place = _device(device) if device != "auto" else next(source.parameters()).device
         return OpenedModel(_adapted(source, _DTYPES[dtype], place), source, None, dtype, device)
     if not isinstance(source, str | os.PathLike):
         raise InputError(
-            f"model must be a name, a folder or an asesc.models.Model, got "
+            f"model must be a name, a folder or an asesc.models.Potential, got "
             f"{type(source).__name__}; wrap a bare network in one of the families "
             f"{', '.join(FAMILIES)}"
         )
@@ -157,7 +157,7 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _adapted(model: Model, dtype: torch.dtype, device: torch.device) -> Model:
+def _adapted(model: Potential, dtype: torch.dtype, device: torch.device) -> Potential:
     if model.dtype == dtype and next(model.parameters()).device == device:
         return model
     # Not a deep copy: e3nn's compiled parts would travel through torch's deprecated jit archives.
@@ -165,8 +165,8 @@ def _adapted(model: Model, dtype: torch.dtype, device: torch.device) -> Model:
 
 
 def _made(
-    family: type[Model], hyperparameters: Mapping[str, Any], weights: Mapping[str, Tensor]
-) -> Model:
+    family: type[Potential], hyperparameters: Mapping[str, Any], weights: Mapping[str, Tensor]
+) -> Potential:
     """A new model with these weights in float64, leaving the random state as it was."""
     with torch.random.fork_rng(devices=[]):
         model = family(**hyperparameters)
@@ -174,7 +174,7 @@ def _made(
     return model.requires_grad_(False).eval()
 
 
-def _tensors(model: Model) -> bytes:
+def _tensors(model: Potential) -> bytes:
     from safetensors.torch import save
 
     return save({name: w.cpu().contiguous().clone() for name, w in model.weights().items()})

@@ -8,13 +8,13 @@ import numpy as np
 from torch import Tensor
 
 from asesc.errors import IllPosedError
-from asesc.models import Model
+from asesc.models import Potential
 from asesc.response import born_effective_charges, dielectric_tensor, hessian, polarizability
 from asesc.system import System
 
 
 def respond(
-    name: str, model: Model, system: System, *, boundary: str
+    name: str, model: Potential, system: System, *, boundary: str
 ) -> tuple[np.ndarray, dict[str, Any]]:
     """One response property of one structure, and what is to be said beside it.
 
@@ -43,7 +43,7 @@ def respond(
 
 
 def _compute(
-    name: str, model: Model, system: System, boundary: str
+    name: str, model: Potential, system: System, boundary: str
 ) -> tuple[Tensor, dict[str, Any]]:
     if name == "born_effective_charges":
         charges = born_effective_charges(model, system, boundary=boundary)

@@ -24,19 +24,19 @@ from asesc.calculators.inputs import (
     read_charge,
     read_fermi_level,
     read_field,
-    refuse_spin,
     require_whole,
-    spin_refused,
     unread_keys,
 )
+from asesc.calculators.names import unknown_boundary
 from asesc.calculators.opened import OpenedModel, open_model
 from asesc.calculators.prepared import PreparedModel
 from asesc.calculators.responses import respond
 from asesc.calculators.sanity import check_contacts, check_geometry, doubts
 from asesc.calculators.scope import check_elements, check_scope
+from asesc.calculators.spin import choose_spin, parse_spin, refuse_unread_spin
 from asesc.electrostatics import BOUNDARIES, boundary_for
-from asesc.errors import InputError, did_you_mean
-from asesc.models import Model
+from asesc.errors import InputError
+from asesc.models import Potential
 from asesc.solvers import SCFOptions
 from asesc.system import System
 
@@ -50,6 +50,7 @@ class _Inputs:
     charge: Given
     field: Given
     fermi_level: Given | None
+    spin: Given | None
     boundary: str
     scf: SCFOptions
     weights: int
@@ -60,13 +61,13 @@ class SCCalculator(FreshCalculator):
 
     Parameters
     ----------
-    model : str, path or Model
+    model : str, path or Potential
         Name of a pretrained model, a model's folder, or an instance (which has no card, hence no
         scope beyond its elements).
     charge : float, e
         Total charge. ``atoms.info["charge"]`` (or ``"total_charge"``) overrides it per frame.
     spin : int, optional
-        Multiplicity 2S + 1, for models with a spin input; none of the present families has one.
+        Multiplicity 2S + 1 of families with spin, or ``atoms.info["spin"]``; else the lowest.
     electric_field : (3,), V/Å
         Uniform field E with the physicists' sign: the force on a charge q is +qE and the energy
         contains −E·μ. ``atoms.info["electric_field"]`` overrides it; MACE's
@@ -102,10 +103,10 @@ class SCCalculator(FreshCalculator):
     ``results`` holds energy, free_energy, forces, charges, and where they are defined fermi_level
     (eV, also at fixed charge: −∂E/∂Q), stress, dipole (along open directions; for an ion about the
     centre of mass, see ``extras["dipole_origin"]``) or polarization (three periodic directions,
-    modulo its quantum).
-    Born charges and the dielectric tensor come through ``get_property``, polarizability and
-    Hessian through methods. A call costs one evaluation and one backward pass. Iterative families
-    start from the last density of the same atoms; ``calc.scf.report()`` tells what they did.
+    modulo its quantum), and for families with spin magmoms and magmom (unpaired electrons). Born
+    charges and the dielectric tensor come through ``get_property``, polarizability and Hessian
+    through methods. A call costs one evaluation and one backward pass. Iterative families start
+    from the last density of the same atoms; ``calc.scf.report()`` tells what they did.
     """
 
     implemented_properties: ClassVar[list[str]] = [
@@ -117,6 +118,8 @@ class SCCalculator(FreshCalculator):
         "dipole",
         "polarization",
         "fermi_level",
+        "magmom",
+        "magmoms",
         "born_effective_charges",
         "dielectric_tensor",
     ]
@@ -136,7 +139,7 @@ class SCCalculator(FreshCalculator):
 
     def __init__(
         self,
-        model: str | os.PathLike[str] | Model,
+        model: str | os.PathLike[str] | Potential,
         *,
         charge: float = 0.0,
         spin: int | None = None,
@@ -174,13 +177,14 @@ class SCCalculator(FreshCalculator):
             checked["charge"] = parse_charge(checked["charge"])
         if "electric_field" in checked:
             checked["electric_field"] = parse_field(checked["electric_field"])
-        _refuse_unknown_boundary(checked.get("boundary", "auto"))
+        if (name := checked.get("boundary", "auto")) not in (known := ["auto", *BOUNDARIES]):
+            raise unknown_boundary(name, known)
         if checked.get("scf") is not None:
             SCFOptions.of(checked["scf"])
             checked["scf"] = dict(checked["scf"])
         opened = self._open(checked)
-        if checked.get("spin") is not None:
-            raise spin_refused(f"spin={checked['spin']!r}", opened.name)
+        checked["spin"] = parse_spin(checked.get("spin", self.parameters.get("spin")))
+        refuse_unread_spin({}, checked["spin"], opened)
         checked["fermi_level"] = self._level(checked, opened)
         if opened is not self._opened:
             self.reset()
@@ -206,7 +210,7 @@ class SCCalculator(FreshCalculator):
         return open_model(source, dtype=options["dtype"], device=options["device"])
 
     @property
-    def model(self) -> Model:
+    def model(self) -> Potential:
         """The model that is evaluated; shared with copies and clones."""
         return self._opened.model
 
@@ -234,6 +238,8 @@ class SCCalculator(FreshCalculator):
         if inputs.fermi_level is not None:
             found = Given(outcome.extras["charge"], f"fermi_level={inputs.fermi_level.value:g}")
             self._check_card(atoms, inputs, found)
+        if inputs.spin is not None:
+            outcome.extras.update(spin=inputs.spin.value, spin_source=inputs.spin.source)
         outcome.extras.update(
             charge_source=inputs.charge.source,
             electric_field=np.array(inputs.field.value),
@@ -243,16 +249,16 @@ class SCCalculator(FreshCalculator):
         return outcome
 
     def _inputs(self, atoms: Atoms) -> _Inputs:
-        refuse_spin(atoms.info, self._opened.name)
         given = self.parameters
         charge = parse_charge(given["charge"])
         level = parse_fermi_level(given["fermi_level"])
         level = read_fermi_level(atoms.info, level, charge=charge)
-        found = Given(0.0, "the Fermi level")
+        charge = read_charge(atoms.info, charge) if level is None else Given(0.0, "the Fermi level")
         return _Inputs(
-            charge=read_charge(atoms.info, charge) if level is None else found,
+            charge=charge,
             field=read_field(atoms.info, parse_field(given["electric_field"])),
             fermi_level=level,
+            spin=choose_spin(atoms, given["spin"], charge=charge, opened=self._opened),
             boundary=given["boundary"],
             scf=SCFOptions.of(given["scf"]),
             weights=self._opened.version,
@@ -289,6 +295,7 @@ class SCCalculator(FreshCalculator):
             charge=inputs.charge.value,
             electric_field=inputs.field.value,
             fermi_level=None if inputs.fermi_level is None else inputs.fermi_level.value,
+            spin=None if inputs.spin is None else inputs.spin.value,
             device=self._opened.torch_device,
         )
 
@@ -375,6 +382,7 @@ class SCCalculator(FreshCalculator):
             "family": self.model.family,
             "sha256": self._opened.sha256,
             "charge": given["charge"],
+            "spin": given["spin"],
             "electric_field": list(given["electric_field"]),
             "fermi_level": given["fermi_level"],
             "scf": given["scf"],
@@ -385,15 +393,6 @@ class SCCalculator(FreshCalculator):
             "mace": version("mace-torch"),
             "torch": str(torch.__version__),
         }
-
-
-def _refuse_unknown_boundary(name: str) -> None:
-    known = ["auto", *BOUNDARIES]
-    if name not in known:
-        raise InputError(
-            f"boundary={name!r} is not known.{did_you_mean(str(name), known)} Choose one of "
-            f"{', '.join(known)}"
-        )
 
 
 def _identity(atoms: Atoms, inputs: _Inputs) -> tuple[Any, ...]:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     import torch
     from torch import Tensor
 
-    from asesc.models import Model
+    from asesc.models import Potential
 
 
 def load_model(
@@ -29,7 +29,7 @@ def load_model(
     *,
     dtype: str | torch.dtype = "float64",
     device: str | torch.device = "cpu",
-) -> Model:
+) -> Potential:
     """Rebuild a trained model from its card and fill in the verified weights.
 
     Parameters
@@ -43,7 +43,7 @@ def load_model(
 
     Returns
     -------
-    Model
+    Potential
         In evaluation mode. The global default dtype and random state are as before.
 
     Raises
@@ -62,7 +62,7 @@ def load_model(
     return model.set_dtype(precision).to(device).eval()
 
 
-def save_model(model: Model, folder: str | os.PathLike[str], card: ModelCard) -> ModelCard:
+def save_model(model: Potential, folder: str | os.PathLike[str], card: ModelCard) -> ModelCard:
     """Write a model's folder; the same model and card always give the same bytes.
 
     Each of the two files is replaced atomically, the card last: an interrupted save is noticed by
@@ -161,7 +161,7 @@ def _verified_tensors(path: Path, card: ModelCard) -> dict[str, Tensor]:
         ) from error
 
 
-def _build(card: ModelCard) -> Model:
+def _build(card: ModelCard) -> Potential:
     """Model of the card's family with fresh weights, leaving the random state as it was."""
     import torch
 
@@ -199,7 +199,7 @@ def _build(card: ModelCard) -> Model:
     return model
 
 
-def _fill(model: Model, tensors: dict[str, Tensor], card: ModelCard) -> None:
+def _fill(model: Potential, tensors: dict[str, Tensor], card: ModelCard) -> None:
     """Copy stored tensors into the model after checking names, shapes and values."""
     _check_finite(tensors, f"Model {card.name!r}")
     try:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from asesc.errors import PropertyUnavailableError
-from asesc.models import Model
+from asesc.models import Potential
 from asesc.system import System
 
 
@@ -27,7 +27,9 @@ class BornCharges:
     acoustic_sum_error: Tensor
 
 
-def born_effective_charges(model: Model, system: System, *, boundary: str = "auto") -> BornCharges:
+def born_effective_charges(
+    model: Potential, system: System, *, boundary: str = "auto"
+) -> BornCharges:
     """Z*_i,ab = ∂μ_a/∂R_ib at fixed field and charge, from the model's own dipole.
 
     Equals ∂F_ib/∂E_a for variational families. Cost: one evaluation and three backward passes

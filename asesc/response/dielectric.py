@@ -8,13 +8,13 @@ import torch
 from torch import Tensor
 
 from asesc.errors import PropertyUnavailableError
-from asesc.models import Model
+from asesc.models import Potential
 from asesc.response.polarizability import polarizability
 from asesc.system import System
 from asesc.units import COULOMB
 
 
-def dielectric_tensor(model: Model, system: System, *, boundary: str = "auto") -> Tensor:
+def dielectric_tensor(model: Potential, system: System, *, boundary: str = "auto") -> Tensor:
     """ε∞ = 1 + 4π k_e α/V at clamped ions, (B, 3, 3).
 
     α is the response to the *macroscopic* field, because the periodic Coulomb kernel drops k = 0

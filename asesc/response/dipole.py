@@ -5,7 +5,7 @@ from __future__ import annotations
 from torch import Tensor
 
 from asesc.errors import PropertyUnavailableError
-from asesc.models import Model, Prediction
+from asesc.models import Potential, Prediction
 from asesc.system import System
 
 
@@ -18,7 +18,7 @@ def molecular_dipole(prediction: Prediction, *, origin: Tensor) -> Tensor:
     return prediction.dipole - prediction.charge[:, None] * origin
 
 
-def polarisation(model: Model, prediction: Prediction, system: System) -> Tensor:
+def polarisation(model: Potential, prediction: Prediction, system: System) -> Tensor:
     """P = μ/V of a three-dimensional cell, (B, 3), e/Å², modulo the quantum q⁰ h/V.
 
     Raises

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from asesc.errors import PropertyUnavailableError
-from asesc.models import Model, Prediction
+from asesc.models import Potential, Prediction
 from asesc.system import System
 
 
@@ -24,15 +24,18 @@ class ForceResult:
         (1/V) ∂E/∂ε at fixed voltage E_field·h along the cell vectors, positive under tension. For
         slabs the in-plane components with V the volume of the cell as given; components along the
         open axis are zero.
+    conjugate_dipole : Tensor, (B, 3), e Å, or None
+        −∂E/∂E_field, where the system's field requires gradients.
     """
 
     prediction: Prediction
     forces: Tensor
     stress: Tensor | None
+    conjugate_dipole: Tensor | None = None
 
 
 def energy_and_forces(
-    model: Model,
+    model: Potential,
     system: System,
     *,
     stress: bool = False,
@@ -70,21 +73,28 @@ def energy_and_forces(
     positions = system.positions
     if not positions.requires_grad:
         positions = positions.detach().clone().requires_grad_()
-    unstrained = replace(system, positions=positions)
-    if not stress:
-        prediction = model(unstrained, boundary=boundary)
-        (gradient,) = torch.autograd.grad(
-            prediction.energy.sum(), (positions,), create_graph=create_graph
-        )
-        return ForceResult(prediction, -gradient, None)
-    require_stress(system)
-    strain = torch.zeros_like(system.cell).requires_grad_()
-    symmetric = 0.5 * (strain + strain.transpose(-1, -2))
-    prediction = model(unstrained.strained(symmetric), boundary=boundary)
-    gradient, virial = torch.autograd.grad(
-        prediction.energy.sum(), (positions, strain), create_graph=create_graph
+    system, leaves = replace(system, positions=positions), {"positions": positions}
+    if system.electric_field.requires_grad:
+        leaves["field"] = system.electric_field
+    if stress:
+        require_stress(system)
+        leaves["strain"] = torch.zeros_like(system.cell).requires_grad_()
+        symmetric = 0.5 * (leaves["strain"] + leaves["strain"].transpose(-1, -2))
+    prediction = model(system.strained(symmetric) if stress else system, boundary=boundary)
+    # A field along periodic directions that the family does not see has no gradient.
+    gradients = torch.autograd.grad(
+        prediction.energy.sum(),
+        tuple(leaves.values()),
+        create_graph=create_graph,
+        materialize_grads=True,
     )
-    return ForceResult(prediction, -gradient, stress_from_virial(system, virial))
+    slopes = dict(zip(leaves, gradients, strict=True))
+    return ForceResult(
+        prediction,
+        forces=-slopes["positions"],
+        stress=stress_from_virial(system, slopes["strain"]) if stress else None,
+        conjugate_dipole=-slopes["field"] if "field" in slopes else None,
+    )
 
 
 def require_stress(system: System) -> None:

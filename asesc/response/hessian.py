@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from asesc.models import Model
+from asesc.models import Potential
 from asesc.system import System
 
 
-def hessian(model: Model, system: System, *, boundary: str = "auto") -> Tensor:
+def hessian(model: Potential, system: System, *, boundary: str = "auto") -> Tensor:
     """∂²E/∂R∂R of one structure, (3N, 3N), eV/Å², symmetrised.
 
     Rows by backward passes through the force graph; cost 3N backward passes.

@@ -7,11 +7,11 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from asesc.models import Model, Prediction
+from asesc.models import Potential, Prediction
 from asesc.system import System
 
 
-def polarizability(model: Model, system: System, *, boundary: str = "auto") -> Tensor:
+def polarizability(model: Potential, system: System, *, boundary: str = "auto") -> Tensor:
     """α_ab = ∂μ_a/∂E_b at fixed geometry and charge: (B, 3, 3), e Å²/V.
 
     Columns of field directions in which a family takes no field (periodic directions without an

@@ -257,7 +257,8 @@ def test_charged_cell(silica):
         ("hessian", r"call calc\.get_hessian\(atoms\)"),
         ("polarisability", r"call calc\.get_polarizability\(atoms\)"),
         ("forcse", "Did you mean 'forces'"),
-        ("magmoms", "It offers energy, free_energy"),
+        ("stresses", "It offers energy, free_energy"),
+        ("magmoms", "SplitChargeEquilibration has no spin, hence no magmoms"),
     ],
 )
 def test_names_of_properties(name, message, water):
