@@ -32,8 +32,9 @@ MISSING = "" if installed() == TESTED else f"needs {TESTED}, has {installed()}"
 needs_polar = pytest.mark.skipif(bool(MISSING), reason=MISSING)
 
 
+@cache
 def polar_mace(*, multipoles: int = 1, compiled: bool = False, seed: int = 0) -> torch.nn.Module:
-    """``mace.modules.PolarMACE`` as a training would leave it, but random.
+    """``mace.modules.PolarMACE`` as a training would leave it, but random; do not modify it.
 
     The Fukui weights are kept positive, as otherwise their sum passes through zero.
     """

@@ -72,8 +72,8 @@ class MACEPolar(Potential, family="MACEPolar"):
     SetupError
         The installed mace-torch and graph-longrange do not fit together.
     InputError
-        A configuration outside of what mace can do: density or features above l = 1, more than
-        one head.
+        A configuration outside of what mace or asesc can do: density or features above l = 1,
+        features narrower than the density, more than one head.
 
     References
     ----------
@@ -286,6 +286,12 @@ def _require_supported(architecture: Mapping[str, Any]) -> None:
                 f"{key}={architecture[key]} of the PolarMACE configuration; mace-torch "
                 f"{TESTED['mace-torch']} has 0 and 1"
             )
+    widths, own = architecture["field_feature_widths"], "atomic_multipoles_smearing_width"
+    if min(widths) < architecture[own]:
+        raise InputError(
+            f"field_feature_widths={widths} of the PolarMACE configuration hold one below the "
+            f"{architecture[own]} Å of the density, which asesc does not resolve"
+        )
     if len(architecture["heads"]) != 1:
         raise InputError(
             f"the PolarMACE module has the heads {architecture['heads']}, and their energies "

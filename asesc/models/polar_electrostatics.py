@@ -18,7 +18,7 @@ weights were fitted with them.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -49,6 +49,7 @@ class PolarBasis:
         0 or 1.
     density_width : float, Å
     feature_widths : Tensor, (R,), Å
+        None below the density's.
     scale : Tensor, (R, 2)
         Feature per averaged potential in V (l = 0) and averaged gradient in V/Å (l = 1).
     feature_self : Tensor, (R, 2)
@@ -124,47 +125,36 @@ class PolarElectrostatics(ABC):
 
 
 class OperatorElectrostatics(PolarElectrostatics):
-    """By the Coulomb operator of a boundary, bound to sources and receivers together.
-
-    The receivers are Gaussians at the atoms' positions with zero coefficients: the potential
-    conjugate to them is what PolarMACE calls a feature.
-    """
+    """By the Coulomb operator of a boundary and its receivers."""
 
     def __init__(
         self, system: System, basis: PolarBasis, *, boundary: Boundary, accuracy: float
     ) -> None:
         super().__init__(system, basis)
-        source = basis.feature_widths.new_tensor([basis.density_width])
-        widths = torch.cat([source, basis.feature_widths])
-        self._copies = len(widths)
-        gaussians = GaussianBasis(basis.lmax, widths.repeat(system.n_atoms))
-        self._operator = boundary.bind(
-            _repeated(system, self._copies), gaussians, accuracy=accuracy
-        )
+        widths = system.positions.new_full((system.n_atoms,), basis.density_width)
+        gaussians = GaussianBasis(basis.lmax, widths)
+        self._operator = boundary.bind(system, gaussians, accuracy=accuracy)
+        factors = (basis.feature_widths / basis.density_width).tolist()
+        self._receivers = self._operator.receivers(factors)
 
     def features(self, p: Tensor) -> Tensor:
-        features = self.basis.arrange(self._potential(p)[:, 1:])
+        features = self.basis.arrange(_padded(self._receivers.potential(self._own(p))))
         if self.basis.features_with_self:
             return features
         return features - self.basis.self_features(p)
 
     def energy(self, p: Tensor) -> Tensor:
-        energy = 0.5 * self.system.sum((p * self._potential(p)[:, 0]).sum(-1))
+        energy = self._operator.energy(self._own(p))
         if self.basis.energy_with_self:
             return energy
         return energy - self.basis.self_energy(self.system, p)
 
     def potential(self, p: Tensor) -> Tensor:
-        return self._potential(p)[:, 0]
+        return _padded(self._operator.potential(self._own(p)))
 
-    def _potential(self, p: Tensor) -> Tensor:
-        """At the sources and all receivers, (N, 1 + R, 4)."""
-        components = n_components(self.basis.lmax)
-        coefficients = p.new_zeros(len(p), self._copies, components)
-        coefficients[:, 0] = p[:, :components]
-        potential = self._operator.potential(coefficients.flatten(0, 1))
-        potential = potential.unflatten(0, (len(p), self._copies))
-        return nn.functional.pad(potential, (0, 4 - components))
+    def _own(self, p: Tensor) -> Tensor:
+        """The components that the operator knows."""
+        return p[:, : n_components(self.basis.lmax)]
 
 
 class PairElectrostatics(PolarElectrostatics):
@@ -207,10 +197,10 @@ class PairElectrostatics(PolarElectrostatics):
         return energy
 
     def potential(self, p: Tensor) -> Tensor:
-        components = n_components(self.basis.density_lmax)
+        lmax = self.basis.density_lmax
         widths = p.new_full((len(p),), self.basis.density_width)
-        exact = DirectCoulomb(self.system, GaussianBasis(self.basis.density_lmax, widths))
-        return nn.functional.pad(exact.potential(p[:, :components]), (0, 4 - components))
+        exact = DirectCoulomb(self.system, GaussianBasis(lmax, widths))
+        return _padded(exact.potential(p[:, : n_components(lmax)]))
 
     def _kernel(self, width2: Tensor, offset: float, lmax: int) -> Tensor:
         """k_e erf(d/2w)/d between the points of i and of j: (P, n, n, len(width2)), V/e."""
@@ -251,20 +241,12 @@ class EnergySlot(nn.Module):
 
 def to_cartesian(multipoles: Tensor) -> Tensor:
     """q or q, y, z, x (N, M) → q, x, y, z (N, 4) in float64, zeros where there are no dipoles."""
-    multipoles = multipoles.double()
-    if multipoles.shape[1] == 1:
-        return nn.functional.pad(multipoles, (0, 3))
-    return multipoles[:, [0, 3, 1, 2]]
+    return _padded(multipoles.double())[:, [0, 3, 1, 2]]
 
 
-def _repeated(system: System, copies: int) -> System:
-    """Every atom several times in place."""
-    return replace(
-        system,
-        positions=system.positions.repeat_interleave(copies, dim=0),
-        numbers=system.numbers.repeat_interleave(copies),
-        batch=system.batch.repeat_interleave(copies),
-    )
+def _padded(components: Tensor) -> Tensor:
+    """(…, 1 or 4) → (…, 4), zeros for an absent l = 1."""
+    return nn.functional.pad(components, (0, 4 - components.shape[-1]))
 
 
 def _pairs(system: System) -> tuple[Tensor, Tensor]:
