@@ -3,6 +3,7 @@
 from asesc.models.base import Model, Problem, State
 from asesc.models.energy_functional import EnergyFunctional
 from asesc.models.fixed_charges import FixedCharges
+from asesc.models.fixed_point import FixedPoint
 from asesc.models.local_charges import LocalCharges
 from asesc.models.mace_polar import MACEPolar
 from asesc.models.potential import FAMILIES, Potential, Prediction
@@ -14,6 +15,7 @@ __all__ = [
     "FAMILIES",
     "EnergyFunctional",
     "FixedCharges",
+    "FixedPoint",
     "LocalCharges",
     "MACEPolar",
     "Model",

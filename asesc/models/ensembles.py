@@ -49,70 +49,104 @@ def find_charge(solve: Callable[[Problem], State], problem: Problem) -> State:
     A quadratic family costs three solves, and two more where derivatives are wanted.
     """
 
+    level = problem.system.fermi_level
+
     def state_at(charge: Tensor) -> State:
         return solve(replace(problem, system=replace(problem.system, charge=charge)))
 
     def mismatch(charge: Tensor) -> Tensor:
-        return state_at(charge).chemical_potential + problem.system.fermi_level
+        return state_at(charge).chemical_potential + level
 
-    charge, curvature, history = _newton(mismatch, problem)
+    start = torch.zeros_like(level).detach()
+    root = increasing_root(mismatch, start, tolerance=problem.options.tolerance)
+    if root is None:
+        raise SCFError(
+            f"no charge was found at fermi_level={level.tolist()} eV. The level is that of the "
+            "electrons, about −5 eV for a metal; check its sign and unit, or fix the charge"
+        )
+    charge, curvature, steps = root
     charge = attach_derivatives(charge, mismatch, lambda v, transposed: v / curvature)
     state = state_at(charge)
     n = len(charge)
-    stage = Stage("charge, Newton", n, n, len(history), len(history), history[-1])
+    stage = Stage("charge, Newton", n, n, maps=len(steps), products=len(steps), residual=steps[-1])
     solution = state.solution
     solution = replace(
         solution,
         method=f"{solution.method} at fixed Fermi level",
-        iterations=solution.iterations * (len(history) + 1),
+        iterations=solution.iterations * (len(steps) + 1),
         stages=(*solution.stages, stage),
     )
     return replace(state, solution=solution)
 
 
-def _newton(
-    mismatch: Callable[[Tensor], Tensor], problem: Problem
-) -> tuple[Tensor, Tensor, list[float]]:
-    """Charges (B,) where ∂E/∂Q + μ = 0, the curvatures ∂²E/∂Q² there, and steps in e."""
-    charge = torch.zeros_like(problem.system.fermi_level).detach()
-    low, high = torch.full_like(charge, -torch.inf), torch.full_like(charge, torch.inf)
-    history: list[float] = []
-    while len(history) < _MAX_SOLVES:
-        value, curvature = _value_and_slope(mismatch, charge)
-        _require_convex(curvature, charge)
-        low, high = torch.where(value < 0, charge, low), torch.where(value > 0, charge, high)
-        step = -value / curvature
-        history.append(float(step.abs().max()))
-        if history[-1] < problem.options.tolerance:
-            return charge + step, curvature, history
-        trial = charge + step
+def increasing_root(
+    function: Callable[[Tensor], Tensor], start: Tensor, *, tolerance: float
+) -> tuple[Tensor, Tensor, list[float]] | None:
+    """x with f(x) = 0 for functions that increase, one per structure, without graph.
+
+    Newton's method, and bisection where it leaves the bracket; f is differentiated by autograd.
+
+    Parameters
+    ----------
+    function : callable
+        (B,) → (B,); every component depends on its own x only.
+    start : Tensor, (B,)
+    tolerance : float
+        On the last step, in units of 1 + abs(x).
+
+    Returns
+    -------
+    (x, slope, steps) or None
+        Root (B,), df/dx there (B,) and the largest step of every iteration; None if there are too
+        many.
+
+    Raises
+    ------
+    IllPosedError
+        Where the slope is not positive.
+    """
+    x, steps = start, []
+    low, high = torch.full_like(x, -torch.inf), torch.full_like(x, torch.inf)
+    while len(steps) < _MAX_SOLVES:
+        value, slope = _value_and_slope(function, x)
+        require_minimum(slope)
+        low, high = torch.where(value < 0, x, low), torch.where(value > 0, x, high)
+        trial = x - value / slope
+        steps.append(float(((trial - x) / (1 + x.abs())).abs().max()))
+        if steps[-1] < tolerance:
+            return trial, slope, steps
         inside = (trial > low) & (trial < high)
-        charge = torch.where(inside, trial, 0.5 * (low + high))
-    raise SCFError(
-        f"the charge at the Fermi level was not found in {_MAX_SOLVES} solves; the last step was "
-        f"{history[-1]:.1e} e. Check the Fermi level (eV, electrons; about −5 for a metal), or "
-        "fix the charge",
-        history=history,
-    )
+        x = torch.where(inside, trial, 0.5 * (low + high))
+    return None
 
 
 @torch.enable_grad()
-def _value_and_slope(function: Callable[[Tensor], Tensor], charge: Tensor) -> tuple[Tensor, Tensor]:
-    """f(Q) and df/dQ of every structure, without graph."""
-    charge = charge.detach().requires_grad_()
-    value = function(charge)
-    (slope,) = torch.autograd.grad(value.sum(), charge)
+def _value_and_slope(function: Callable[[Tensor], Tensor], x: Tensor) -> tuple[Tensor, Tensor]:
+    """f(x) and df/dx of every structure, without graph."""
+    x = x.detach().requires_grad_()
+    value = function(x)
+    (slope,) = torch.autograd.grad(value.sum(), x)
     return value.detach(), slope
 
 
-def _require_convex(curvature: Tensor, charge: Tensor) -> None:
+def require_minimum(curvature: Tensor) -> None:
+    """Refuse a structure that a reservoir would charge without end.
+
+    Parameters
+    ----------
+    curvature : Tensor, (B,), V/e
+        d²E/dQ², or anything else that is positive where E(Q) is convex.
+
+    Raises
+    ------
+    IllPosedError
+    """
     wrong = ~(curvature > 0)
     if bool(wrong.any()):
         b = int(wrong.nonzero()[0])
         raise IllPosedError(
-            f"at the charge {float(charge[b]):.3g} e of structure {b}, d²E/dQ² is "
-            f"{float(curvature[b]):.3g} V/e and not positive: the grand energy has no minimum and "
-            "a reservoir would charge the structure without end, as it does a slab that has no "
-            "counter-charge: choose boundary='electrodes', or three periodic directions (uniform "
-            "background), or fix the charge"
+            f"charging structure {b} lowers its energy ever more steeply (d²E/dQ² = "
+            f"{float(curvature[b]):.3g} V/e is not positive), so that no charge belongs to a "
+            "Fermi level. A slab without counter-charge does this: choose boundary='electrodes', "
+            "or three periodic directions (uniform background), or fix the charge"
         )

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
 
-from asesc.models import Model
+from asesc.models import Potential, Prediction
 from asesc.system import System
 from asesc.testing.differences import central_difference, check_derivatives, tiled
 from asesc.testing.report import ContractReport, Deviation, largest
@@ -16,12 +17,14 @@ from asesc.testing.structures import ALL_PBC, Pbc, example_system, rotation
 
 
 def check_model(
-    model: Model, *, numbers: Sequence[int] | None = None, boundaries: Sequence[Pbc] = ALL_PBC
+    model: Potential, *, numbers: Sequence[int] | None = None, boundaries: Sequence[Pbc] = ALL_PBC
 ) -> ContractReport:
-    """Check a model for every boundary × charge × field it allows.
+    """Check a model for every boundary × (charge or Fermi level) × field it allows.
 
-    Forces and stress against finite differences, dE/dField = −μ, Σq = Q, the chemical potential
-    against dE/dQ, rotation, translation, permutation, and batches against single structures.
+    Forces and stress against finite differences, Σq = Q, −∂E/∂field and ∂E/∂Q (at a fixed Fermi
+    level ∂Ω/∂μ) by autograd against finite differences and, for variational families, against the
+    dipole and level of the density, rotation, translation, permutation, and batches against single
+    structures.
 
     Parameters
     ----------
@@ -37,17 +40,45 @@ def check_model(
     chosen = tuple(numbers) if numbers is not None else model.elements * 2
     deviations = []
     for pbc in boundaries:
-        for case, system in allowed_cases(model, chosen, pbc):
-            deviations += [replace(d, what=f"{case}: {d.what}") for d in _clauses(model, system)]
+        for case in allowed_cases(model, chosen, pbc):
+            found = _clauses(case.bound(model), case.system)
+            deviations += [replace(d, what=f"{case.name}: {d.what}") for d in found]
     return ContractReport(f"family {model.family!r}", tuple(deviations)).require()
 
 
-def allowed_cases(model: Model, numbers: Sequence[int], pbc: Pbc) -> Iterator[tuple[str, System]]:
-    """Every charge × field that a model takes for one boundary, named.
+@dataclass(frozen=True)
+class Case:
+    """A structure under given conditions."""
+
+    name: str
+    system: System
+    boundary: str = "auto"
+
+    def bound(self, model: Potential) -> Potential:
+        """The model with this boundary."""
+        return model if self.boundary == "auto" else _WithBoundary(model, self.boundary)
+
+
+class _WithBoundary:
+    """A model that is always called with one boundary."""
+
+    def __init__(self, model: Potential, boundary: str) -> None:
+        self._model, self._boundary = model, boundary
+
+    def __call__(self, system: System) -> Prediction:
+        return self._model(system, boundary=self._boundary)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+
+def allowed_cases(model: Potential, numbers: Sequence[int], pbc: Pbc) -> Iterator[Case]:
+    """Every charge or Fermi level × field that a model takes for one boundary.
 
     Charges are 0 and +1, or the sum of the formal charges where the family cannot change it.
     Fields point in a general open direction, or anywhere for neutral cells and families with an
-    itinerant polarisation.
+    itinerant polarisation. The Fermi level is that of the neutral structure raised by 0.7 eV; slabs
+    are then between electrodes.
     """
     system = example_system(numbers, pbc)
     formal = model.hyperparameters.get("formal_charges", {})
@@ -57,10 +88,28 @@ def allowed_cases(model: Model, numbers: Sequence[int], pbc: Pbc) -> Iterator[tu
         if charge != 0 or not model.has_itinerant_polarisation:
             field = _along_open(system, field)
         charged = replace(system, charge=torch.full_like(system.charge, charge))
-        yield f"pbc={pbc}, charge {charge:g}", charged
+        case = Case(f"pbc={pbc}, charge {charge:g}", charged)
+        yield case
         if bool(field.any()):
-            name = f"pbc={pbc}, charge {charge:g}, field"
-            yield name, replace(charged, electric_field=field[None])
+            in_field = replace(charged, electric_field=field[None])
+            yield replace(case, name=f"{case.name}, field", system=in_field)
+    if model.has_fermi_level:
+        with torch.no_grad():
+            level = model(system).fermi_level + 0.7
+        boundary = "auto" if pbc in (ALL_PBC[0], ALL_PBC[1]) else "electrodes"
+        held = replace(_heightened(system), fermi_level=level)
+        # In a field where there can be one: charge, level and field then all matter.
+        held = replace(held, electric_field=_along_open(system, field)[None])
+        yield Case(f"pbc={pbc}, Fermi level {float(level):.2f}", held, boundary)
+
+
+def _heightened(system: System) -> System:
+    """A slab with room for electrodes around it; anything else as it is."""
+    if sum(system.pbc) != 2:
+        return system
+    cell = system.cell.clone()
+    cell[0, system.pbc.index(False)] *= 4
+    return replace(system, cell=cell)
 
 
 def _along_open(system: System, field: Tensor) -> Tensor:
@@ -74,7 +123,7 @@ def _along_open(system: System, field: Tensor) -> Tensor:
     return (field @ normal) * normal / (normal @ normal)
 
 
-def _clauses(model: Model, system: System) -> Iterator[Deviation]:
+def _clauses(model: Potential, system: System) -> Iterator[Deviation]:
     def energy(bound: System) -> Tensor:
         return model(bound).energy
 
@@ -83,51 +132,70 @@ def _clauses(model: Model, system: System) -> Iterator[Deviation]:
     yield from _invariance(model, system)
 
 
-def _conjugates(model: Model, system: System) -> Iterator[Deviation]:
-    """Quantities that are derivatives of the energy with respect to field and charge."""
+def _conjugates(model: Potential, system: System) -> Iterator[Deviation]:
+    """Charge conservation, and derivatives of the energy in field and charge or Fermi level."""
     with torch.no_grad():
         prediction = model(system)
-    error = prediction.density.charges.sum() - system.charge
+    error = prediction.density.charges.sum() - prediction.charge
     yield Deviation("Σq − Q", largest(error), 1e-10, "charge is conserved, e")
     directions = _field_directions(model, system)
+    ensemble = "charge" if system.fermi_level is None else "fermi_level"
 
     def in_field(points: Tensor) -> Tensor:
         many = tiled(system, len(points))
-        with torch.no_grad():
-            return model(
-                replace(many, electric_field=many.electric_field + points @ directions)
-            ).energy
+        return model(replace(many, electric_field=many.electric_field + points @ directions)).energy
 
-    if len(directions):
-        slope = central_difference(in_field, len(directions))
-        error = slope + directions @ prediction.dipole[0]
-        yield Deviation("dE/dF + μ", largest(error), 1e-6, "μ is conjugate to the field, e Å")
-    field = system.electric_field[0]
-    closed_field = largest(_along_open(system, field) - field) > 1e-12
-    if prediction.chemical_potential is None or closed_field:
-        return
-
-    def charged(points: Tensor) -> Tensor:
+    def in_ensemble(points: Tensor) -> Tensor:
         many = tiled(system, len(points))
+        return model(replace(many, **{ensemble: getattr(many, ensemble) + points[:, 0]})).energy
+
+    field_slope, ensemble_slope = _slopes(model, system, ensemble)
+    if len(directions):
         with torch.no_grad():
-            return model(replace(many, charge=many.charge + points[:, 0])).energy
+            slope = central_difference(in_field, len(directions))
+        error = slope - directions @ field_slope
+        yield Deviation("dE/dF", largest(error), 1e-6, "autograd agrees with differences, e Å")
+        if model.variational:
+            error = slope + directions @ prediction.dipole[0]
+            yield Deviation("dE/dF + μ", largest(error), 1e-6, "μ is conjugate to the field, e Å")
+    if prediction.chemical_potential is None:
+        return
+    with torch.no_grad():
+        slope = central_difference(in_ensemble, 1)
+    name, unit = ("dE/dQ", "V") if system.fermi_level is None else ("dΩ/dμ", "e")
+    error = slope - ensemble_slope
+    yield Deviation(name, largest(error), 1e-6, f"autograd agrees with differences, {unit}")
+    if model.variational and system.fermi_level is None:
+        error = slope - prediction.chemical_potential
+        yield Deviation("dE/dQ − μ_Q", largest(error), 1e-6, "the chemical potential is dE/dQ, V")
+    elif model.variational:
+        error = slope - prediction.charge
+        yield Deviation("dΩ/dμ + N_e", largest(error), 1e-6, "electrons are conjugate to μ, e")
 
-    slope = central_difference(charged, 1)
-    error = slope - prediction.chemical_potential
-    yield Deviation("dE/dQ − μ_Q", largest(error), 1e-6, "the chemical potential is dE/dQ, V")
+
+def _slopes(model: Potential, system: System, ensemble: str) -> tuple[Tensor, Tensor]:
+    """∂E/∂field (3,) and ∂E/∂Q or ∂Ω/∂μ by autograd; zero where the energy does not depend."""
+    leaves = {
+        "electric_field": system.electric_field.clone().requires_grad_(),
+        ensemble: getattr(system, ensemble).clone().requires_grad_(),
+    }
+    energy = model(replace(system, **leaves)).energy.sum()
+    slopes = torch.autograd.grad(energy, tuple(leaves.values()), materialize_grads=True)
+    return slopes[0][0], slopes[1]
 
 
-def _field_directions(model: Model, system: System) -> Tensor:
+def _field_directions(model: Potential, system: System) -> Tensor:
     """Orthonormal directions in which a field is allowed, (n, 3)."""
     identity = torch.eye(3, dtype=torch.float64)
-    if model.has_itinerant_polarisation and not bool((system.charge != 0).any()):
+    neutral = system.fermi_level is None and not bool((system.charge != 0).any())
+    if model.has_itinerant_polarisation and neutral:
         return identity
     allowed = torch.stack([_along_open(system, unit) for unit in identity])
     values, vectors = torch.linalg.eigh(allowed)
     return vectors.T[values > 0.5]
 
 
-def _invariance(model: Model, system: System) -> Iterator[Deviation]:
+def _invariance(model: Potential, system: System) -> Iterator[Deviation]:
     """What does not change the energy, and turns forces and dipoles along."""
     pred = model(system)
     turn = rotation()
@@ -145,9 +213,9 @@ def _invariance(model: Model, system: System) -> Iterator[Deviation]:
     error = turned.dipole - pred.dipole @ turn.T
     yield Deviation("dipole under rotation", largest(error), 1e-8, "a dipole is a vector")
     shift = torch.tensor([1000.0, -700.0, 400.0], dtype=torch.float64)
-    moved = model(replace(system, positions=system.positions + shift))
-    work = -(system.charge[:, None] * system.electric_field * shift).sum(-1)
-    error = moved.energy - pred.energy - work
+    error = model(_translated(system, shift)).energy - pred.energy
+    if system.fermi_level is None:
+        error = error + (system.charge[:, None] * system.electric_field * shift).sum(-1)
     yield Deviation("energy under translation", largest(error), 1e-7, "space is homogeneous")
     order = torch.arange(system.n_atoms - 1, -1, -1)
     swapped = model(
@@ -157,3 +225,11 @@ def _invariance(model: Model, system: System) -> Iterator[Deviation]:
     yield Deviation("energy under permutation", largest(error), 1e-9, "atoms have no names")
     error = model(tiled(system, 2)).energy - pred.energy
     yield Deviation("batch", largest(error), 1e-9, "neighbours in a batch do not interact")
+
+
+def _translated(system: System, shift: Tensor) -> System:
+    """Moved in the field, with the Fermi level that the potential −E·r there asks for."""
+    level = system.fermi_level
+    if level is not None:
+        level = level + (system.electric_field * shift).sum(-1)
+    return replace(system, positions=system.positions + shift, fermi_level=level)
