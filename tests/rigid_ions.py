@@ -26,7 +26,7 @@ class RigidIons(Calculator):
         "dielectric_tensor",
     ]
 
-    def __init__(self, charges, *, stiffness, rest, cutoff, width=0.4):
+    def __init__(self, charges, *, stiffness, rest, cutoff, width=0.3):
         super().__init__()
         self.charges, self.stiffness, self.rest, self.cutoff = charges, stiffness, rest, cutoff
         self.coulomb = CoulombCalculator(charges=charges, width=width)
@@ -69,7 +69,7 @@ def ionic_crystal(structure="rocksalt", *, a=5.64, charge=1.0, stiffness=5.0) ->
     return atoms
 
 
-def optical_force_constants(atoms: Atoms) -> tuple[float, float]:
+def optical_force_constants(atoms: Atoms, structure: str) -> tuple[float, float]:
     """μω² of the transverse and longitudinal optical mode at Γ, eV/Å².
 
     Springs give κ = Σ over neighbours of (k_∥ + 2k_⊥)/3, point charges on cubic sites
@@ -77,7 +77,7 @@ def optical_force_constants(atoms: Atoms) -> tuple[float, float]:
     """
     calc = atoms.calc
     distance = atoms.get_distance(0, 1, mic=True)
-    neighbours = 6 if abs(distance / atoms.cell.volume ** (1 / 3) - 4 ** (1 / 3) / 2) < 0.01 else 4
+    neighbours = 6 if structure == "rocksalt" else 4
     across = calc.stiffness * (1 - calc.rest / distance)
     kappa = neighbours * (calc.stiffness + 2 * across) / 3
     plasma = 4 * np.pi * COULOMB * calc.charges["Na"] ** 2 / atoms.get_volume()

@@ -198,7 +198,9 @@ class DielectricResponse:
             for pair in self.splittings(axis):
                 ends = [pair.transverse, pair.longitudinal]
                 ax.hlines(height, *ends, color=line.get_color(), lw=4)
-        ax.set(xlabel="wave number (cm⁻¹)", ylabel="reflectivity", ylim=(0, 1.2), xlim=(0, grid[-1]))
+        ax.set(
+            xlabel="wave number (cm⁻¹)", ylabel="reflectivity", ylim=(0, 1.2), xlim=(0, grid[-1])
+        )
         ax.annotate("bars: from TO to LO", (0.01, 0.97), xycoords="axes fraction", va="top", size=8)
         ax.set_title(f"{self.title} · damping {damping:g} cm⁻¹", fontsize=10)
         ax.legend(loc="center left", fontsize=8)

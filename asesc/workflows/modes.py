@@ -111,7 +111,7 @@ def inverse_force_constants(force_constants: np.ndarray) -> np.ndarray:
     translations = np.tile(np.eye(3), (n, 1)) / sqrt(n)
     internal = np.linalg.svd(translations, full_matrices=True)[0][:, 3:]
     reduced = internal.T @ force_constants @ internal
-    smallest = float(np.linalg.eigvalsh(reduced)[0])
+    smallest = float(np.linalg.eigvalsh(reduced).min(initial=np.inf))
     if smallest <= 1e-6:
         raise IllPosedError(
             f"the smallest force constant at Γ is {smallest:.2e} eV/Å²: about a saddle point or a "

@@ -85,8 +85,7 @@ def phonons(
     matrix = _supercell_matrix(supercell, crystal)
     _refuse_calculator_charge(calc, matrix)
     cell = phonopy_atoms(crystal)
-    primitive = guess_primitive_matrix(cell, symprec=symprec)
-    ph = Phonopy(cell, matrix.T, primitive_matrix=primitive, symprec=symprec)
+    ph = Phonopy(cell, matrix.T, primitive_matrix=_primitive_matrix(cell, symprec), symprec=symprec)
     ph.asesc_title = f"{described(crystal)} · {len(ph.supercell)} atoms"
     born = None
     if nac:
@@ -163,6 +162,12 @@ def _supercell_matrix(supercell: ArrayLike, crystal: Atoms) -> np.ndarray:
                 "it must be 1 there"
             )
     return matrix
+
+
+def _primitive_matrix(cell: PhonopyAtoms, symprec: float) -> np.ndarray:
+    """From the cell given to a primitive one; it keeps its own axes if it is primitive already."""
+    guess = guess_primitive_matrix(cell, symprec=symprec)
+    return np.eye(3) if abs(np.linalg.det(guess)) > 0.99 else guess
 
 
 def _refuse_calculator_charge(calc: Calculator, matrix: np.ndarray) -> None:
