@@ -3,7 +3,7 @@
 σ = 1.5 Å, atoms at the density of liquid water, one thread, both codes at the same reciprocal
 cutoff. The two are timed in turn, so that a busy machine slows both; CPU time is what is compared.
 
-    pip install asesc[bench]
+    pip install asesc[bench]  # in an environment of its own: not with asesc[test] or asesc[polar]
     OMP_NUM_THREADS=1 python benchmarks/electrostatics.py
 """
 
