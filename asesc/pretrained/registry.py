@@ -108,7 +108,8 @@ def _pickle_refused(path: Path) -> ModelFormatError:
     return ModelFormatError(
         f"{path} is a pickle by its name. Opening a pickle runs whatever code its author put in, "
         f"so asesc opens only folders with {WEIGHTS} and {CARD}. Load it in a throw-away process "
-        "with the program that wrote it, and write the folder with asesc.pretrained.save_model."
+        "with the program that wrote it, and write the folder with asesc.pretrained.save_model; "
+        "for MACE-POLAR-1 'asesc models import-polar' does that."
     )
 
 
