@@ -41,7 +41,7 @@ def check_model(
     deviations = []
     for pbc in boundaries:
         for case in allowed_cases(model, chosen, pbc):
-            found = _clauses(case.bound(model), case.system)
+            found = measure(case.bound(model), case.system)
             deviations += [replace(d, what=f"{case.name}: {d.what}") for d in found]
     return ContractReport(f"family {model.family!r}", tuple(deviations)).require()
 
@@ -123,13 +123,15 @@ def _along_open(system: System, field: Tensor) -> Tensor:
     return (field @ normal) * normal / (normal @ normal)
 
 
-def _clauses(model: Potential, system: System) -> Iterator[Deviation]:
+def measure(model: Potential, system: System) -> Iterator[Deviation]:
+    """Every clause of the contract under one condition."""
+
     def energy(bound: System) -> Tensor:
         return model(bound).energy
 
     yield from check_derivatives(energy, system)
     yield from _conjugates(model, system)
-    yield from _invariance(model, system)
+    yield from invariances(model, system)
 
 
 def _conjugates(model: Potential, system: System) -> Iterator[Deviation]:
@@ -195,7 +197,7 @@ def _field_directions(model: Potential, system: System) -> Tensor:
     return vectors.T[values > 0.5]
 
 
-def _invariance(model: Potential, system: System) -> Iterator[Deviation]:
+def invariances(model: Potential, system: System) -> Iterator[Deviation]:
     """What does not change the energy, and turns forces and dipoles along."""
     pred = model(system)
     turn = rotation()
@@ -225,6 +227,24 @@ def _invariance(model: Potential, system: System) -> Iterator[Deviation]:
     yield Deviation("energy under permutation", largest(error), 1e-9, "atoms have no names")
     error = model(tiled(system, 2)).energy - pred.energy
     yield Deviation("batch", largest(error), 1e-9, "neighbours in a batch do not interact")
+    if any(system.pbc):
+        error = model(_doubled(system)).energy - 2 * pred.energy
+        yield Deviation("doubled cell", largest(error), 1e-7, "cells repeat")
+
+
+def _doubled(system: System) -> System:
+    """Two cells side by side along the first periodic direction, with twice the charge."""
+    axis = system.pbc.index(True)
+    step, cell = system.cell[:, axis], system.cell.clone()
+    cell[:, axis] += step
+    return replace(
+        system,
+        positions=torch.cat([system.positions, system.positions + step]),
+        numbers=system.numbers.repeat(2),
+        cell=cell,
+        batch=system.batch.repeat(2),
+        charge=2 * system.charge,
+    )
 
 
 def _translated(system: System, shift: Tensor) -> System:

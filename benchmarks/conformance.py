@@ -1,0 +1,154 @@
+"""What every family keeps of its contract, for every boundary, charge or Fermi level, and field.
+
+    python benchmarks/conformance.py benchmarks/results/conformance.md
+
+Small random models (those of the tests), whose energies, charges and responses are all of order
+one. In float64 forces, stress, ∂E/∂field and ∂E/∂Q (or ∂Ω/∂μ) are held against five-point finite
+differences of the energy; rotation, permutation, translation by 1e3 Å, a doubled cell and a partner
+in the batch against the structure alone. In float32 (the backbone; electrostatics stay in float64)
+differences of the energy say nothing, so that forces and stress are held against those of the same
+weights in float64.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import sys
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
+
+import torch
+from builders import NUMBERS, random_model
+
+from asesc.models import Potential
+from asesc.response import energy_and_forces
+from asesc.testing.models import Case, allowed_cases, invariances, measure
+from asesc.testing.report import Deviation, largest
+from asesc.testing.structures import ALL_PBC
+
+MODELS = (
+    ("FixedCharges", {}),
+    ("LocalCharges", {}),
+    ("SplitCharges", {}),
+    ("QEq", {}),
+    ("SplitChargeEquilibration", {}),
+    ("FixedPoint", {"update": "linear"}),
+    ("FixedPoint", {"update": "gated"}),
+    ("FixedPoint", {"update": "mlp"}),
+    ("EnergyFunctional", {"functional": "convex"}),
+    ("EnergyFunctional", {"functional": "localised"}),
+)
+#: Limits in float32, where the backbone's rounding is what is seen.
+SINGLE = {"forces": 2e-4, "stress": 2e-5}
+_SINGLE_INVARIANCE = 1e-4
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One cell of the table: a model under given conditions in one precision."""
+
+    model: str
+    case: str
+    dtype: str
+    deviations: tuple[Deviation, ...]
+
+    @property
+    def worst(self) -> Deviation:
+        """The deviation nearest to, or furthest beyond, its limit."""
+        return max(self.deviations, key=lambda d: d.value / d.limit)
+
+
+def double_precision(model: Potential, case: Case) -> Iterator[Deviation]:
+    """Every clause of the contract."""
+    yield from measure(case.bound(model), case.system)
+
+
+def single_precision(single: Potential, model: Potential, case: Case) -> Iterator[Deviation]:
+    """Forces and stress of a float32 copy against the float64 model, and its invariances."""
+    has_stress = sum(case.system.pbc) >= 2
+    ours, exact = (
+        energy_and_forces(m, case.system, stress=has_stress, boundary=case.boundary)
+        for m in (single, model)
+    )
+    error = largest(ours.forces - exact.forces)
+    yield Deviation("forces", error, SINGLE["forces"], "rounding of the backbone, eV/Å")
+    if ours.stress is not None and exact.stress is not None:
+        error = largest(ours.stress - exact.stress)
+        yield Deviation("stress", error, SINGLE["stress"], "rounding of the backbone, eV/Å³")
+    for d in invariances(case.bound(single), case.system):
+        yield Deviation(d.what, d.value, max(d.limit, _SINGLE_INVARIANCE), d.why)
+
+
+def cells(models: Iterable[tuple[str, dict]], boundaries: Sequence) -> Iterator[Cell]:
+    """All cells of the table, one after the other."""
+    for family, own in models:
+        name = " ".join([family, *own.values()])
+        model = random_model(family, **own)
+        single = copy.deepcopy(model).set_dtype(torch.float32)
+        for pbc in boundaries:
+            for case in allowed_cases(model, NUMBERS, pbc):
+                yield Cell(name, case.name, "float64", tuple(double_precision(model, case)))
+                found = tuple(single_precision(single, model, case))
+                yield Cell(name, case.name, "float32", found)
+
+
+def summary(table: Sequence[Cell]) -> str:
+    """The largest deviation per model and clause in float64, as Markdown."""
+    clauses = list(dict.fromkeys(d.what for c in table for d in c.deviations))
+    clauses = [c for c in clauses if any(d.what == c for cell in table for d in cell.deviations)]
+    head = ["model", "cells", "red", *clauses]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    for name in dict.fromkeys(c.model for c in table):
+        ours = [c for c in table if c.model == name and c.dtype == "float64"]
+        red = sum(not d.holds for c in table if c.model == name for d in c.deviations)
+        largest_of = []
+        for clause in clauses:
+            values = [d.value for c in ours for d in c.deviations if d.what == clause]
+            largest_of.append(f"{max(values):.0e}" if values else "–")
+        n = sum(c.model == name for c in table)
+        lines.append("| " + " | ".join([name, str(n), str(red), *largest_of]) + " |")
+    return "\n".join(lines)
+
+
+def listing(table: Sequence[Cell]) -> str:
+    """Every cell with the clause nearest to its limit, as Markdown."""
+    lines = ["| model | case | dtype | clauses | worst | value | limit |", "|---" * 7 + "|"]
+    for c in table:
+        w = c.worst
+        lines.append(
+            f"| {c.model} | {c.case} | {c.dtype} | {len(c.deviations)} | {w.what} | {w.value:.1e} "
+            f"| {w.limit:.0e}{'' if w.holds else ' **exceeded**'} |"
+        )
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print the summary, write both tables."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("output", type=Path, nargs="?", help="Markdown file for the tables")
+    parser.add_argument("--models", nargs="*", help="only these families")
+    options = parser.parse_args()
+    chosen = [m for m in MODELS if not options.models or m[0] in options.models]
+    start, table = time.process_time(), []
+    for cell in cells(chosen, ALL_PBC):
+        table.append(cell)
+        print(f"{cell.model:32s} {cell.case:48s} {cell.dtype} {cell.worst}", flush=True)
+    red = sum(not d.holds for c in table for d in c.deviations)
+    count = sum(len(c.deviations) for c in table)
+    report = (
+        f"{len(table)} cells, {count} numbers, {red} beyond their limit; "
+        f"{time.process_time() - start:.0f} s of CPU.\n\n{summary(table)}\n"
+    )
+    print(report)
+    if options.output:
+        options.output.write_text(f"{report}\n{listing(table)}\n")
+    sys.exit(bool(red))
+
+
+if __name__ == "__main__":
+    main()
