@@ -63,7 +63,8 @@ class OptimiserConfig:
     ----------
     epochs : int
     learning_rate : float
-        Peak of a schedule with a linear rise over ``warmup`` of the run and a cosine decay to zero.
+        Peak of a schedule with a linear rise over the fraction ``warmup`` of the run and a cosine
+        decay to zero over its last fraction ``decay``.
     weight_decay : float
         On weight matrices only.
     clip : float
@@ -77,6 +78,7 @@ class OptimiserConfig:
     epochs: int = 100
     learning_rate: float = 0.01
     warmup: float = 0.03
+    decay: float = 1.0
     weight_decay: float = 1e-6
     clip: float = 10.0
     ema_decay: float = 0.99
@@ -120,6 +122,7 @@ class TrainingConfig:
     targets: Mapping[str, float]
     output: str
     model: Mapping[str, Any] = field(default_factory=dict)
+    final_targets: Mapping[str, float] = field(default_factory=dict)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
     card: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float32"
@@ -133,13 +136,18 @@ class TrainingConfig:
             raise InputError(f"dtype={self.dtype!r}; choose 'float32' or 'float64'")
         if not self.targets:
             raise InputError(f"no targets: name at least one label to train on, of {list(LABELS)}")
-        for label, target in self.targets.items():
+        for label, target in (*self.targets.items(), *self.final_targets.items()):
             if label not in LABELS:
                 raise InputError(
                     f"unknown label {label!r} in targets.{did_you_mean(label, LABELS)}"
                 )
             if not (isinstance(target, float | int) and target > 0):
                 raise InputError(f"target error of {label!r} is {target!r}, not a positive number")
+        if superfluous := self.final_targets.keys() - self.targets.keys():
+            raise InputError(
+                f"final_targets names {sorted(superfluous)}, which targets does not; a label is "
+                "trained on from the start or not at all"
+            )
         if "born_charges" in self.targets and "forces" not in self.targets:
             raise InputError(
                 "born_charges are trained as the change of forces in a field; name a target for "
@@ -205,7 +213,7 @@ def _value(key: str, value: Any, spec: Any, where: str) -> Any:
     if spec.type.startswith("Mapping"):
         if not isinstance(value, Mapping):
             raise InputError(f"{where}: {key} is {value!r}, not a mapping of keys to values")
-        return {k: _number(v) if key == "targets" else v for k, v in value.items()}
+        return {k: _number(v) if key.endswith("targets") else v for k, v in value.items()}
     if value is None and spec.default is None:
         return None
     if spec.type.startswith("float"):

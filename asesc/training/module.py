@@ -39,7 +39,7 @@ class Training(lightning.LightningModule):
 
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one batch, Σ_label ⟨(error/target)²⟩."""
-        targets = self._config.targets
+        targets = self._targets()
         differences = residuals(self.model, batch, targets, probe=self._probe(batch))
         losses = total_loss(differences, batch, targets)
         for label, loss in losses.items():
@@ -49,12 +49,24 @@ class Training(lightning.LightningModule):
         self.log("loss", total.detach(), prog_bar=True, on_epoch=True, batch_size=1)
         return total
 
+    def _targets(self) -> dict[str, float]:
+        """Targets of this step: geometrically from the first to the final ones over the decay."""
+        first, last = self._config.targets, self._config.final_targets
+        done = self._decayed(self.global_step)
+        return {k: first[k] ** (1 - done) * last.get(k, first[k]) ** done for k in first}
+
+    def _decayed(self, step: int) -> float:
+        """How much of the decay phase has passed, 0 to 1."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        phase = max(1.0, self._config.optimiser.decay * steps)
+        return min(1.0, max(0.0, (step - (steps - phase)) / phase))
+
     def _probe(self, batch: Batch) -> Tensor | None:
         """Random field that makes forces show the Born charges, in every other step.
 
         It is drawn from seed, step and process alone, so that a resumed run sees the same fields.
         """
-        targets, step = self._config.targets, self.global_step
+        targets, step = self._targets(), self.global_step
         if "born_charges" not in targets or "born_charges" not in batch.labels or step % 2:
             return None
         # 3s² = 2 (target F/target Z)²: in every other step, Born charges count in their target.
@@ -97,7 +109,7 @@ class Training(lightning.LightningModule):
             )
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW; linear warm-up and cosine decay over the whole run, step by step."""
+        """AdamW; linear warm-up, constant rate and cosine decay over the whole run, by step."""
         settings = self._config.optimiser
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         groups = [
@@ -107,14 +119,11 @@ class Training(lightning.LightningModule):
             },
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate, amsgrad=True)
-        steps = int(self.trainer.estimated_stepping_batches)
-        rise = max(1, int(settings.warmup * steps))
+        optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        rise = max(1, int(settings.warmup * int(self.trainer.estimated_stepping_batches)))
 
         def factor(step: int) -> float:
-            if step < rise:
-                return (step + 1) / rise
-            return 0.5 * (1 + math.cos(math.pi * min(1.0, (step - rise) / max(1, steps - rise))))
+            return min(1.0, (step + 1) / rise) * 0.5 * (1 + math.cos(math.pi * self._decayed(step)))
 
         schedule = torch.optim.lr_scheduler.LambdaLR(optimiser, factor)
         return {
