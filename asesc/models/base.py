@@ -20,6 +20,7 @@ from asesc.electrostatics.field import (
     require_open_field,
 )
 from asesc.errors import InputError
+from asesc.memory import require_memory
 from asesc.models.backbone import Backbone, Features, describe_mace
 from asesc.models.ensembles import find_charge
 from asesc.models.potential import Potential, Prediction
@@ -59,6 +60,17 @@ class Problem:
     def is_small(self) -> bool:
         """Whether dense matrices of a structure are within the limit of the options."""
         return self.system.layout.shape[1] * self.basis.n_components <= self.options.dense_limit
+
+    def require_dense_memory(self) -> None:
+        """Refuse to solve with matrices that do not fit into memory; see :mod:`asesc.memory`."""
+        require_memory(
+            self.system.layout,
+            self.basis.n_components,
+            self.system.positions.device,
+            matrices=6,
+            purpose="the dense solve of charge equilibration",
+            advice="Take fewer structures at once (batch_size) or a lower scf={'dense_limit': …}",
+        )
 
 
 @dataclass(frozen=True)

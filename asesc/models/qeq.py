@@ -79,6 +79,7 @@ def _minimise_as_matrix(
     problem: Problem, drive: Tensor, stiffness: Tensor
 ) -> tuple[Tensor, Tensor, Solution]:
     """Density (N, M), multiplier (B,) and report by Cholesky."""
+    problem.require_dense_memory()
     system, layout = problem.system, problem.system.layout
     # A padded row gets unit curvature and no drive, so that it stays at zero.
     diagonal = layout.pad(stiffness) + (~layout.mask)[..., None]

@@ -166,6 +166,7 @@ def _equilibrate(problem: Problem, response: Response) -> tuple[Tensor, Solution
         return p - _respond(problem, fixed, p).coefficients
 
     if problem.is_small:
+        problem.require_dense_memory()
         start = torch.zeros_like(response.electronegativity)
         return solve_linear(residual, start, layout=layout, jacobian=_jacobian(problem, fixed))
     start = (
