@@ -100,8 +100,7 @@ class FixedPoint(Model, family="FixedPoint"):
     def solve(self, problem: Problem) -> State:
         density_map = self.density_map(problem)
         start = density_map.start() if problem.start is None else problem.start
-        slope = self._energy_slope(density_map, start)
-        coefficients, solution = _converge(density_map, start, slope)
+        coefficients, solution = _converge(density_map, start)
         # One more map: its charges add up to Q to rounding, not to the tolerance.
         flow = density_map(coefficients)
         return State(
@@ -125,19 +124,6 @@ class FixedPoint(Model, family="FixedPoint"):
         )
         return DensityMap(problem, environment, self.features.bind(problem), self.update(features))
 
-    def _energy_slope(self, density_map: DensityMap, coefficients: Tensor) -> Tensor:
-        """∂E/∂p of the energy that is read out from F(p), (N, M), V Å^−l, without graph."""
-        problem = density_map.problem
-        with torch.enable_grad():
-            p = coefficients.detach().requires_grad_()
-            flow = density_map(p)
-            energy = self._internal_energy(density_map, flow)
-            energy = energy + problem.coulomb.energy(flow.coefficients)
-            dipole = read_out_dipole(problem.system, flow.coefficients)
-            energy = energy - (problem.system.electric_field * dipole).sum(-1)
-            (slope,) = torch.autograd.grad(energy.sum(), p)
-        return slope
-
     def _internal_energy(self, density_map: DensityMap, flow: Flow) -> Tensor:
         """The separate readout, (B,), eV; every edge is listed twice, hence the half."""
         system, features = density_map.problem.system, density_map.problem.features
@@ -153,16 +139,16 @@ class FixedPoint(Model, family="FixedPoint"):
         return system.sum(on_atoms.index_add(0, features.edges.source, on_edges))
 
 
-def _converge(density_map: DensityMap, start: Tensor, slope: Tensor) -> tuple[Tensor, Solution]:
-    """The density with p = F(p), (N, M), with two exact derivatives.
-
-    ``slope`` (N, M) = ∂E/∂p tells which energy error a residual implies.
-    """
+def _converge(density_map: DensityMap, start: Tensor) -> tuple[Tensor, Solution]:
+    """The density with p = F(p), (N, M), with two exact derivatives."""
     problem = density_map.problem
     layout, options = problem.system.layout, problem.options
+    with torch.no_grad():
+        # Work of moving a misplaced charge, in the potential of the start.
+        work = problem.coulomb.potential(start) + density_map.potential.external
 
     def energy_error(residual: Tensor) -> Tensor:
-        return problem.system.sum((slope * residual).sum(-1)).abs()
+        return problem.system.sum((work * residual).sum(-1)).abs()
 
     with torch.no_grad():
         coefficients, solution = solve_fixed_point(

@@ -52,6 +52,9 @@ def test_dipole_is_minus_the_field_derivative(family, water):
     field = np.array([0.02, 0.1, -0.05])
     water.info["electric_field"] = field
     dipole, step, slope = water.get_dipole_moment(), STEP, np.zeros(3)
+    if not FAMILIES[family].variational:
+        # There the dipole of the density is another number.
+        dipole = water.calc.extras["conjugate_dipole"]
     for axis in range(3):
         energies = []
         for sign in (1, -1):
