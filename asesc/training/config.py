@@ -64,7 +64,9 @@ class OptimiserConfig:
     epochs : int
     learning_rate : float
         Peak of a schedule with a linear rise over the fraction ``warmup`` of the run and a cosine
-        decay to zero over its last fraction ``decay``.
+        decay to zero over its last fraction ``decay``; constant in between.
+    warmup, decay : float
+        Fractions of all steps, 0 to 1.
     weight_decay : float
         On weight matrices only.
     clip : float
@@ -84,6 +86,12 @@ class OptimiserConfig:
     ema_decay: float = 0.99
     validate_every: int = 5
 
+    def __post_init__(self) -> None:
+        for name in ("warmup", "decay", "ema_decay"):
+            value = getattr(self, name)
+            if value > 1:
+                raise InputError(f"optimiser: {name} is {value:g}, not a fraction of 0 to 1")
+
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
@@ -101,6 +109,10 @@ class TrainingConfig:
     targets : mapping of label to float
         Error aimed at, per label (units: :data:`LABELS`). The loss is Σ (error/target)², so that
         these numbers are the relative weights; labels not named are not trained on.
+    final_targets : mapping of label to float
+        Targets of the last step: over the fraction ``optimiser.decay`` of the run, targets go
+        geometrically from the first to these. Labels not named keep theirs. A tight energy target
+        from the start would drown the forces, which hold most of the information.
     card : mapping
         Texts of the model card: level_of_theory, training_data, limits, licence, citation.
     output : str

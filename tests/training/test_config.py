@@ -37,9 +37,11 @@ def test_numbers_as_a_user_writes_them(tmp_path):
     text = yaml.safe_dump({**MINIMAL, "targets": {}})
     path.write_text(
         text.replace("targets: {}", "targets: {energy: 1e-3, forces: 1}")
+        + "final_targets: {energy: 1e-4}\n"
         + "seed: 0\noptimiser: {weight_decay: 1e-6, warmup: 0}\n"
     )
     config = read_config(path)
+    assert config.final_targets == {"energy": 1e-4}
     assert config.targets == {"energy": 1e-3, "forces": 1.0}
     assert config.optimiser.weight_decay == 1e-6
     assert config.seed == 0
@@ -58,6 +60,11 @@ def test_numbers_as_a_user_writes_them(tmp_path):
         ({"targets": {}}, "no targets"),
         ({"targets": "energy"}, "targets is 'energy', not a mapping"),
         ({"targets": {"born_charges": 0.01}}, "name a target for forces too"),
+        ({"final_targets": {"force": 1}}, "unknown label 'force'.*Did you mean 'forces'"),
+        ({"final_targets": {"forces": 0.1}}, r"final_targets names \['forces'\], which targets"),
+        ({"final_targets": {"energy": 0}}, "'energy' is 0.0, not a positive number"),
+        ({"optimiser": {"decay": 1.5}}, "decay is 1.5, not a fraction"),
+        ({"optimiser": {"ema_decay": 99}}, "ema_decay is 99, not a fraction"),
         ({"dtype": "float16"}, "dtype='float16'; choose"),
         ({"optimiser": {"epochs": 2.5}}, "epochs is 2.5, not an integer of at least 1"),
         ({"optimiser": {"epochs": 0}}, "epochs is 0, not an integer of at least 1"),

@@ -4,6 +4,7 @@ import json
 import logging
 import os
 from dataclasses import replace
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -89,8 +90,10 @@ class Interrupt(Exception):
 @pytest.mark.parametrize("validate_every", [1, 3])
 def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tmp_path, monkeypatch, validate_every):
     labels = ("energy", "forces", "stress", "born_charges")
-    settings = {"epochs": 4, "validate_every": validate_every, "ema_decay": 0.9}
-    path = write_run(tmp_path, labels=labels, periodic=True, optimiser=settings)
+    settings = {"epochs": 4, "validate_every": validate_every, "ema_decay": 0.9, "decay": 0.6}
+    final = {"energy": 0.01, "born_charges": 0.02}  # both schedules are under way at the stop
+    options = {"optimiser": settings, "final_targets": final}
+    path = write_run(tmp_path, labels=labels, periodic=True, **options)
     card, whole = run(path)
 
     def stop(self):
@@ -106,6 +109,35 @@ def test_a_resumed_run_ends_where_the_uninterrupted_one_does(tmp_path, monkeypat
     assert again == card
     finished, _ = run(path)  # nothing left to do
     assert finished.sha256 == card.sha256
+
+
+def following(tmp_path, steps, **options):
+    """A training whose step can be set, and the learning rates of its ``steps`` steps."""
+    config = read_config(write_run(tmp_path, n_frames=2, **options))
+    training = Training(random_model("SplitChargeEquilibration"), config)
+    training.trainer = SimpleNamespace(estimated_stepping_batches=steps, global_step=0)
+    scheduler = training.configure_optimizers()["lr_scheduler"]["scheduler"]
+    return training, np.array([scheduler.lr_lambdas[0](step) for step in range(steps + 1)])
+
+
+def test_the_learning_rate_rises_stays_and_falls(tmp_path):
+    """A tenth of 200 steps up, constant, and half a cosine over the last 40 %."""
+    _, rates = following(tmp_path, 200, optimiser={"warmup": 0.1, "decay": 0.4})
+    np.testing.assert_allclose(rates[:20], np.arange(1, 21) / 20)
+    np.testing.assert_array_equal(rates[20:121], 1.0)
+    np.testing.assert_allclose(rates[120:], 0.5 * (1 + np.cos(np.pi * np.arange(81) / 80)))
+    assert rates[160] == pytest.approx(0.5) and rates[200] == 0
+    _, whole = following(tmp_path, 200, optimiser={"warmup": 0.0, "decay": 1.0})
+    np.testing.assert_allclose(whole, 0.5 * (1 + np.cos(np.pi * np.arange(201) / 200)))
+
+
+def test_targets_go_geometrically_to_the_final_ones(tmp_path):
+    first, last = {"energy": 0.1, "forces": 0.2}, {"energy": 0.001}
+    options = {"targets": first, "final_targets": last, "optimiser": {"decay": 0.5}}
+    training, _ = following(tmp_path, 100, **options)
+    for step, energy in [(0, 0.1), (50, 0.1), (75, 0.01), (100, 0.001), (101, 0.001)]:
+        training.trainer.global_step = step
+        assert training._targets() == pytest.approx({"energy": energy, "forces": 0.2})
 
 
 def test_the_seed_decides(tmp_path):
