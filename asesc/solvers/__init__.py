@@ -5,7 +5,9 @@ from asesc.solvers.fixed_point import solve_fixed_point
 from asesc.solvers.linear import minimise_quadratic_cg, minimise_quadratic_dense, solve_linear
 from asesc.solvers.minimise import minimise
 from asesc.solvers.options import SCFOptions
+from asesc.solvers.precondition import estimate_susceptibility, long_waves, screening
 from asesc.solvers.solution import READ_OUT, Solution, Stage
+from asesc.solvers.spectrum import spectral_radius
 
 __all__ = [
     "READ_OUT",
@@ -13,10 +15,14 @@ __all__ = [
     "Solution",
     "Stage",
     "attach_derivatives",
+    "estimate_susceptibility",
     "frozen_jacobian",
+    "long_waves",
     "minimise",
     "minimise_quadratic_cg",
     "minimise_quadratic_dense",
+    "screening",
     "solve_fixed_point",
     "solve_linear",
+    "spectral_radius",
 ]

@@ -57,6 +57,8 @@ def solve_krylov(
         if not bool(active.any()):
             break
         direction = torch.where(active, direction, 0)
+        if not bool(direction.any()):
+            break  # A maps all that is left to what is known already: it is singular
         direction = direction if precondition is None else precondition(direction)
         image = pairs.add(direction, apply(direction))
         correction, r = pairs.precondition(r)

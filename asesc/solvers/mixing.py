@@ -12,12 +12,12 @@ from asesc.solvers.subspace import Subspace
 
 #: Damping of the first step and bounds of the damping that mixing finds for itself.
 _START, _LEAST, _MOST = 0.3, 0.01, 1.0
-#: Residual over that of the best point, above which a trial only teaches and is not kept.
+#: Residual over the least so far, above which a trial only teaches and is not kept.
 _GROWTH = 1.1
 #: Failures in a row after which what was learned is forgotten, and in total before giving up.
-_FORGET, _GIVE_UP = 3, 9
+_FORGET, _GIVE_UP = 3, 6
 #: Maps in which the residual must halve.
-_PATIENCE = 12
+_PATIENCE = 8
 #: A damping below this means a response too stiff for mixing without a preconditioner.
 _STIFF = 0.12
 
@@ -65,8 +65,8 @@ def anderson(
     trying = active
     damping = torch.full_like(r[:, 0], _START)
     failures, in_a_row = torch.zeros_like(damping), torch.zeros_like(damping)
-    size = torch.linalg.vector_norm(r, dim=-1)
-    milestone, since = size, torch.zeros_like(damping)
+    least = torch.linalg.vector_norm(r, dim=-1)
+    milestone, since = least, torch.zeros_like(damping)
     while bool(trying.any()) and counted.tally.left > 0:
         x_bar, r_bar = pairs.project(x, r)
         step = r_bar if precondition is None else precondition(r_bar)
@@ -76,15 +76,15 @@ def anderson(
         damping = torch.where(trying, _best_damping(r_bar, r_trial, damping), damping)
 
         size_trial = torch.linalg.vector_norm(r_trial, dim=-1)
-        kept = size_trial < _GROWTH * size
+        kept = size_trial < _GROWTH * least
         x, r = torch.where(kept[:, None], trial, x), torch.where(kept[:, None], r_trial, r)
-        size = torch.where(kept, size_trial, size)
+        least = torch.minimum(least, size_trial)
         failures, in_a_row = failures + ~kept, torch.where(kept, 0, in_a_row + 1)
         pairs.forget(in_a_row >= _FORGET)
         in_a_row = torch.where(in_a_row >= _FORGET, 0, in_a_row)
 
-        halved = size < 0.5 * milestone
-        milestone, since = torch.where(halved, size, milestone), torch.where(halved, 0, since + 1)
+        halved = least < 0.5 * milestone
+        milestone, since = torch.where(halved, least, milestone), torch.where(halved, 0, since + 1)
         active = active & ~counted.converged(r)
         trying = trying & active & (failures < _GIVE_UP) & (since < _PATIENCE)
         if leave_when_stiff:

@@ -14,7 +14,7 @@ from asesc.solvers.subspace import Subspace
 Map = Callable[[Tensor], Tensor]
 
 #: Steps in which |r| must halve.
-_PATIENCE = 6
+_PATIENCE = 10
 #: Sufficient decrease of |r| per length of the step, and the shortest step.
 _DECREASE, _SHORTEST = 1e-4, 1e-4
 #: Relative accuracy of a Krylov step: at most, and how it follows the progress of |r|.
