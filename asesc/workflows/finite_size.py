@@ -10,6 +10,7 @@ import numpy as np
 from ase.geometry import find_mic
 
 from asesc.errors import InputError
+from asesc.units import COULOMB
 from asesc.workflows.figure import Path, axes_for, finished
 from asesc.workflows.point_charges import PointChargeLattice
 
@@ -209,8 +210,6 @@ class Extrapolation:
     @property
     def dielectric(self) -> float:
         """Screening that the slope c₁ means, to be compared with the model's ε; inf if none."""
-        from asesc.units import COULOMB
-
         slope = self.coefficients[1]
         return float(-(self.charge**2) * COULOMB * self.madelung / (2 * slope)) if slope else np.inf
 

@@ -76,6 +76,15 @@ class PointChargeLattice:
         """½V at the charge: its energy with its images and the background, eV/e²; negative."""
         return 0.5 * float(self.potential(np.zeros((1, 3)))[0])
 
+    @property
+    def madelung(self) -> float:
+        """M in −k_e M/(2L), L³ = volume, for ε = 1: the energy of this shape of cell; 2.837 cubic.
+
+        With a dielectric tensor, screening is contained.
+        """
+        length = abs(np.linalg.det(self._cell @ np.linalg.inv(self._metric))) ** (1 / 3)
+        return -2 * self.energy * length / COULOMB
+
     def _sum(self, points: np.ndarray) -> np.ndarray:
         a, volume = self._split, self._volume
         distance = np.linalg.norm(points[:, None] + self._images, axis=-1)

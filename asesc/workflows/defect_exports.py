@@ -1,0 +1,109 @@
+"""Defects as objects of pymatgen and doped, with charges, potentials and dielectric tensor."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from asesc.errors import PropertyUnavailableError, SetupError
+from asesc.workflows.conversions import to_pymatgen
+
+if TYPE_CHECKING:
+    from asesc.workflows.defect_states import DefectState
+    from asesc.workflows.formation import FormationEnergies
+
+
+def computed_entries(table: FormationEnergies) -> list[Any]:
+    """A ``ComputedStructureEntry`` per charge state, and last the perfect supercell.
+
+    Structures have their charge, ``entry.correction`` is the finite-size correction, and
+    ``entry.data`` holds charge, position of the defect and site potentials.
+    """
+    return [_entry(table, state) for state in table.states] + [_perfect(table)]
+
+
+def doped_entries(table: FormationEnergies) -> list[Any]:
+    """A ``doped.core.DefectEntry`` per charge state.
+
+    ``calculation_metadata`` holds what doped needs for its own Kumagai correction and formation
+    energies: site potentials with and without the defect, dielectric tensor, VBM and gap.
+
+    Raises
+    ------
+    SetupError
+        If doped is not installed.
+    PropertyUnavailableError
+        If the table was made without a correction, hence without site potentials.
+    """
+    try:
+        from doped.core import DefectEntry, defect_from_structures
+    except ImportError as error:
+        raise SetupError(
+            f"doped is needed for its objects and cannot be imported ({error}): pip install doped. "
+            "to_pymatgen() needs nothing further"
+        ) from error
+    if table.perfect.site_potentials is None:
+        raise PropertyUnavailableError(
+            "doped's corrections need site potentials and a dielectric tensor, which are computed "
+            'with correction="kumagai"'
+        )
+    bulk = _perfect(table)
+    unrelaxed = to_pymatgen(table.cell.defect)
+    defect = defect_from_structures(bulk.structure, unrelaxed)
+    return [
+        DefectEntry(
+            defect=defect,
+            charge_state=state.charge,
+            sc_entry=_entry(table, state),
+            bulk_entry=bulk,
+            sc_defect_frac_coords=table.cell.bulk.cell.scaled_positions(table.cell.position),
+            name=f"{table.change.name}_{state.charge:+d}".replace("_+0", "_0"),
+            calculation_metadata=_metadata(table, state),
+        )
+        for state in table.states
+    ]
+
+
+def _entry(table: FormationEnergies, state: DefectState) -> Any:
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    return ComputedStructureEntry(
+        to_pymatgen(state.atoms),
+        state.energy,
+        correction=state.corrected_energy - state.energy,
+        data={
+            "charge": state.charge,
+            "defect": table.change.name,
+            "defect_position": table.cell.position.tolist(),
+            "site_potentials": _listed(state.site_potentials),
+        },
+        entry_id=f"{table.change.name}_{state.charge:+d}",
+    )
+
+
+def _perfect(table: FormationEnergies) -> Any:
+    from pymatgen.entries.computed_entries import ComputedStructureEntry
+
+    perfect = table.perfect
+    return ComputedStructureEntry(
+        to_pymatgen(perfect.atoms),
+        perfect.energy,
+        data={"charge": 0, "site_potentials": _listed(perfect.site_potentials)},
+        entry_id="perfect",
+    )
+
+
+def _metadata(table: FormationEnergies, state: DefectState) -> dict[str, Any]:
+    """What doped reads: it has the sign of VASP's potentials, those that an electron feels."""
+    return {
+        "bulk_site_potentials": table.perfect.site_potentials,
+        "defect_site_potentials": state.site_potentials,
+        "dielectric": table.dielectric,
+        "vbm": table.vbm,
+        "band_gap": table.band_gap,
+    }
+
+
+def _listed(values: np.ndarray | None) -> list[float] | None:
+    return None if values is None else values.tolist()
