@@ -5,9 +5,9 @@ Close-packed layers 2.04 Å apart, 8.3 Å² per atom, Gaussian charges of σ = 1
 
     q_i = −χ (u_i − μ),
 
-or saturating at q₀, q_i = −q₀ tanh(χ (u_i − μ)/q₀), with μ such that Σq = 0. Charge sloshes: the
-largest eigenvalue of χ J grows like the square of the thickness, and linear mixing by a fixed
-fraction must fail from some thickness on.
+or saturating at q₀, q_i = −q₀ f(χ (u_i − μ)/q₀) with f(x) = x/√(1 + x²), and μ such that Σq = 0.
+Charge sloshes: the largest eigenvalue of χ J grows like the square of the thickness, and linear
+mixing by a fixed fraction must fail from some thickness on.
 
     OMP_NUM_THREADS=1 python benchmarks/scf_slab.py
 """
@@ -94,23 +94,24 @@ class MetalSlab:
         u = (self.potential(p))[:, 0] + strength * self.external
         if self.limit is None:
             return p + self.susceptibility * (u - u.mean())[:, None]
-        saturated = torch.tanh(self.susceptibility * (u - self._level(u)) / self.limit)
-        return p + self.limit * saturated[:, None]
+        answer = _saturate(self.susceptibility * (u - self._level(u)) / self.limit)
+        return p + self.limit * answer[:, None]
 
     def residual(self, p: Tensor) -> Tensor:
         """p − F(p), (N, 1), e."""
         return self.ramped(p, torch.ones(1, dtype=p.dtype))
 
     def _level(self, u: Tensor) -> Tensor:
-        """μ with Σ tanh(χ(u − μ)/q₀) = 0: bisection, then one Newton step for its derivative."""
+        """μ with Σ f(χ(u − μ)/q₀) = 0: bisection, then one Newton step for its derivative."""
         scale = self.susceptibility / self.limit
         low, high = u.detach().min(), u.detach().max()
         for _ in range(60):
             middle = 0.5 * (low + high)
-            above = torch.tanh(scale * (u.detach() - middle)).sum() > 0
+            above = _saturate(scale * (u.detach() - middle)).sum() > 0
             low, high = torch.where(above, middle, low), torch.where(above, high, middle)
-        t = torch.tanh(scale * (u - middle))
-        return middle + t.sum() / (scale * (1 - t.detach() ** 2).sum())
+        x = scale * (u - middle)
+        slope = (1 + x.detach() ** 2) ** -1.5
+        return middle + _saturate(x).sum() / (scale * slope.sum())
 
     def jacobian(self, p: Tensor) -> Tensor:
         """∂r/∂p, (1, N, N)."""
@@ -140,6 +141,11 @@ class MetalSlab:
                 return maps
             p = p - fraction * r
         return None
+
+
+def _saturate(x: Tensor) -> Tensor:
+    """f(x) = x/√(1 + x²)."""
+    return x / torch.sqrt(1 + x**2)
 
 
 def _cell(solve: Callable[[], Solution]) -> str:

@@ -16,8 +16,8 @@ _START, _LEAST, _MOST = 0.3, 0.01, 1.0
 _GROWTH = 1.1
 #: Failures in a row after which what was learned is forgotten, and in total before giving up.
 _FORGET, _GIVE_UP = 3, 6
-#: Maps in which the residual must halve.
-_PATIENCE = 8
+#: Maps in which the residual must halve, without and with a preconditioner.
+_PATIENCE, _PATIENCE_SCREENED = 8, 4
 #: A damping below this means a response too stiff for mixing without a preconditioner.
 _STIFF = 0.12
 
@@ -62,7 +62,7 @@ def anderson(
     D. G. Anderson, J. ACM 12, 547 (1965), doi:10.1145/321296.321305.
     H. F. Walker, P. Ni, SIAM J. Numer. Anal. 49, 1715 (2011), doi:10.1137/10078356X.
     """
-    trying = active
+    trying, patience = active, _PATIENCE if precondition is None else _PATIENCE_SCREENED
     damping = torch.full_like(r[:, 0], _START)
     failures, in_a_row = torch.zeros_like(damping), torch.zeros_like(damping)
     least = torch.linalg.vector_norm(r, dim=-1)
@@ -86,7 +86,7 @@ def anderson(
         halved = least < 0.5 * milestone
         milestone, since = torch.where(halved, least, milestone), torch.where(halved, 0, since + 1)
         active = active & ~counted.converged(r)
-        trying = trying & active & (failures < _GIVE_UP) & (since < _PATIENCE)
+        trying = trying & active & (failures < _GIVE_UP) & (since < patience)
         if leave_when_stiff:
             trying = trying & (damping > _STIFF)
     return x, r, active
