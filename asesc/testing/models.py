@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from asesc.models import Potential, Prediction
+from asesc.models.spin import multiplicity
 from asesc.system import System
 from asesc.testing.differences import central_difference, check_derivatives, tiled
 from asesc.testing.report import ContractReport, Deviation, largest
@@ -88,6 +89,8 @@ def allowed_cases(model: Potential, numbers: Sequence[int], pbc: Pbc) -> Iterato
         if charge != 0 or not model.has_itinerant_polarisation:
             field = _along_open(system, field)
         charged = replace(system, charge=torch.full_like(system.charge, charge))
+        if model.has_spin:
+            charged = replace(charged, spin=multiplicity(charged))
         case = Case(f"pbc={pbc}, charge {charge:g}", charged)
         yield case
         if bool(field.any()):
@@ -233,7 +236,7 @@ def invariances(model: Potential, system: System) -> Iterator[Deviation]:
 
 
 def _doubled(system: System) -> System:
-    """Two cells side by side along the first periodic direction, with twice the charge."""
+    """Two cells side by side along the first periodic direction, with twice charge and 2S."""
     axis = system.pbc.index(True)
     step, cell = system.cell[:, axis], system.cell.clone()
     cell[:, axis] += step
@@ -244,6 +247,7 @@ def _doubled(system: System) -> System:
         cell=cell,
         batch=system.batch.repeat(2),
         charge=2 * system.charge,
+        spin=None if system.spin is None else 2 * system.spin - 1,
     )
 
 
