@@ -66,6 +66,7 @@ def polar_mace(*, multipoles: int = 1, compiled: bool = False, seed: int = 0) ->
             correlation=2,
             gate=torch.nn.functional.silu,
             radial_MLP=[8, 8],
+            apply_cutoff=False,  # to the radial features, but to the messages
             atomic_inter_scale=1.3,
             atomic_inter_shift=-0.2,
             atomic_multipoles_max_l=multipoles,
@@ -89,7 +90,8 @@ def _tame(module: Any) -> None:
             update.readout.linear_2.weight.mul_(0.1)
             update.readout.linear_2.bias[-2:] = 4.0
         for source in module.lr_source_maps:
-            source.linear.weight.mul_(0.1)
+            for degree, weight in zip("0011", source.linear.weight_views(), strict=False):
+                weight.mul_(0.1 if degree == "0" else 3.0)
 
 
 @cache

@@ -3,11 +3,12 @@
 import hashlib
 import json
 import os
-import pickle
 import warnings
 
 import pytest
 import torch
+from ase.build import molecule
+from ase.io import read, write
 from polar import needs_polar, polar_mace
 from typer.testing import CliRunner
 
@@ -35,7 +36,7 @@ def marked(tmp_path):
     """A checkpoint with code in it, and the file by which the code shows itself."""
     mark = tmp_path / "mark"
     checkpoint = tmp_path / "polar.model"
-    checkpoint.write_bytes(pickle.dumps(Marker(mark)))
+    torch.save(Marker(mark), checkpoint)
     return checkpoint, mark
 
 
@@ -94,5 +95,8 @@ def test_a_checkpoint_becomes_a_folder_without_code(tmp_path, monkeypatch):
     system = example_system((14, 8, 1), (False, False, False))
     direct = MACEPolar.from_mace(module.to(torch.float64))
     torch.testing.assert_close(again(system).energy, direct(system).energy, rtol=0, atol=1e-5)
-    stored = load_model(folder, dtype="float32").weights()
-    assert all(stored[n].dtype == torch.float32 for n in stored)
+    write("water.xyz", molecule("H2O", info={"multiplicity": 5}))
+    command = ["run", "water.xyz", "--model", "./mace-polar-0", "--spin", "3"]
+    result = CliRunner().invoke(app, command)
+    assert result.exit_code == 0, result.exception
+    assert read("water.traj").get_magnetic_moments().sum() == pytest.approx(2)
