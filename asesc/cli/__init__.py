@@ -1,4 +1,4 @@
-"""The command line: ``asesc run``, ``models``, ``doctor``, ``train``, ``evaluate``.
+"""The command line: one file per command, or per few; ``asesc --help`` lists them.
 
 Commands import what they need when they run, so that ``asesc --help`` answers at once.
 """
@@ -13,7 +13,9 @@ from asesc import __version__
 from asesc.cli.doctor import doctor
 from asesc.cli.learn import evaluate, train
 from asesc.cli.models import models
+from asesc.cli.phonons import phonons
 from asesc.cli.run import run
+from asesc.cli.spectra import spectra
 from asesc.errors import AsescError
 
 app = typer.Typer(
@@ -28,6 +30,8 @@ app.add_typer(models, name="models")
 app.command()(doctor)
 app.command()(train)
 app.command()(evaluate)
+app.command()(phonons)
+app.command()(spectra)
 
 
 def _version(asked: bool) -> None:
@@ -58,6 +62,7 @@ def main() -> None:
 _OPTIONS = {
     " e (from calculator)": " e (from --charge)",
     " V/Å (from calculator)": " V/Å (from --field)",
+    "2S+1, from calculator": "2S+1, from --spin",
     "allow_extrapolation=True": "--allow-extrapolation",
 }
 

@@ -30,6 +30,7 @@ _STRUCTURE = "File that ASE reads, or a model's name for its example."
 Structure = Annotated[str, typer.Argument(help=_STRUCTURE)]
 ModelName = Annotated[str, typer.Option(help="Pretrained model or folder; see `asesc models`.")]
 Charge = Annotated[float | None, typer.Option(help="Total charge, e.")]
+Spin = Annotated[int | None, typer.Option(help="Multiplicity 2S + 1, for models with spin.")]
 _FIELD = "Electric field x,y,z in V/Å; the force on +q is +qE."
 Field = Annotated[str | None, typer.Option(help=_FIELD)]
 Relax = Annotated[bool, typer.Option("--relax", help="Relax the positions.")]
@@ -52,6 +53,7 @@ def run(
     structure: Structure,
     model: ModelName,
     charge: Charge = None,
+    spin: Spin = None,
     field: Field = None,
     relax: Relax = False,
     cell: Cell = False,
@@ -76,7 +78,7 @@ def run(
     start = time.perf_counter()
     _require_one_task(relax, cell, md)
     atoms = read_structure(structure)
-    options = {"dtype": dtype, "device": device, "boundary": boundary}
+    options = {"dtype": dtype, "device": device, "boundary": boundary, "spin": spin}
     options["allow_extrapolation"] = allow_extrapolation
     _attach_calculator(atoms, model, charge, field, options)
     with _record(atoms, model, *output_paths(structure, output), start) as record:
@@ -100,11 +102,14 @@ def _attach_calculator(
 ) -> None:
     """Options win over what the file says; what is not given is read from ``atoms.info``."""
     from asesc.calculators import SCCalculator
-    from asesc.calculators.inputs import CHARGE_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY
+    from asesc.calculators.inputs import CHARGE_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY, SPIN_KEYS
 
     if charge is not None:
         options["charge"] = charge
         for key in CHARGE_KEYS:
+            atoms.info.pop(key, None)
+    if options["spin"] is not None:
+        for key in SPIN_KEYS:
             atoms.info.pop(key, None)
     if field is not None:
         options["electric_field"] = parse_vector(field)

@@ -158,6 +158,7 @@ def test_a_refused_run_touches_no_file(workplace, capsys, monkeypatch):
         (("run", "none.xyz", "--model", "tiny"), "no structure file 'none.xyz'"),
         (("run", "tiny", "--model", "tny"), "Did you mean 'tiny'"),
         (("run", "tiny", "--model", "tiny", "--field", "1,2"), "not three numbers"),
+        (("run", "tiny", "--model", "tiny", "--spin", "2"), "spin=2, but model 'tiny' has no spin"),
         (("run", "tiny", "--model", "tiny", "--field", "0,0,0.5"), "0.5 V/Å (from --field) is out"),
         (
             ("run", "tiny", "--model", "tiny", "--charge", "3"),
