@@ -160,6 +160,24 @@ def test_the_polarisation_quantum_is_no_error():
     assert nearest_branch(shifted, isolated) is shifted
 
 
+def test_a_quantum_more_in_the_label_changes_nothing():
+    """Dipoles of crystals from a Berry phase are known modulo e·h, in the loss and in the table."""
+    teacher, student = random_model(SQE), random_model(SQE, seed=1)
+    frames = [labelled(teacher, water(i, periodic=True), ("dipole",)) for i in range(2)]
+    shifted = [atoms.copy() for atoms in frames]
+    for n, atoms in enumerate(shifted):
+        atoms.info["REF_dipole"] = atoms.info["REF_dipole"] + (2, -1, n) @ atoms.cell.array
+    outcomes = []
+    for structures in (frames, shifted):
+        read = [frame_of(atoms) for atoms in structures]
+        error = evaluate_frames(student, read)["dipole"]
+        difference = residuals(student, collate(read), ("dipole",))["dipole"].detach()
+        outcomes.append((difference, torch.as_tensor(error.predicted - error.reference)))
+        assert float(difference.abs().max()) > 1e-3
+    for one, other in zip(*outcomes, strict=True):
+        torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
+
+
 TRAINABLE = {
     "energy": FAMILIES,
     "forces": FAMILIES,
