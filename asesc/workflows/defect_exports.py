@@ -20,7 +20,8 @@ def computed_entries(table: FormationEnergies) -> list[Any]:
     Structures have their charge, ``entry.correction`` is the finite-size correction, and
     ``entry.data`` holds charge, position of the defect and site potentials.
     """
-    return [_entry(table, state) for state in table.states] + [_perfect(table)]
+    entries = [_entry(table, s, correction=s.corrected_energy - s.energy) for s in table.states]
+    return [*entries, _perfect(table)]
 
 
 def doped_entries(table: FormationEnergies) -> list[Any]:
@@ -37,7 +38,8 @@ def doped_entries(table: FormationEnergies) -> list[Any]:
         If the table was made without a correction, hence without site potentials.
     """
     try:
-        from doped.core import DefectEntry, defect_from_structures
+        from doped.analysis import defect_from_structures
+        from doped.core import DefectEntry
     except ImportError as error:
         raise SetupError(
             f"doped is needed for its objects and cannot be imported ({error}): pip install doped. "
@@ -55,7 +57,9 @@ def doped_entries(table: FormationEnergies) -> list[Any]:
         DefectEntry(
             defect=defect,
             charge_state=state.charge,
-            sc_entry=_entry(table, state),
+            # doped adds its corrections to an energy that has none.
+            sc_entry=_entry(table, state, correction=0.0),
+            corrections={"kumagai_charge_correction": state.corrected_energy - state.energy},
             bulk_entry=bulk,
             sc_defect_frac_coords=table.cell.bulk.cell.scaled_positions(table.cell.position),
             name=f"{table.change.name}_{state.charge:+d}".replace("_+0", "_0"),
@@ -65,13 +69,13 @@ def doped_entries(table: FormationEnergies) -> list[Any]:
     ]
 
 
-def _entry(table: FormationEnergies, state: DefectState) -> Any:
+def _entry(table: FormationEnergies, state: DefectState, *, correction: float) -> Any:
     from pymatgen.entries.computed_entries import ComputedStructureEntry
 
     return ComputedStructureEntry(
         to_pymatgen(state.atoms),
         state.energy,
-        correction=state.corrected_energy - state.energy,
+        correction=correction,
         data={
             "charge": state.charge,
             "defect": table.change.name,
@@ -95,7 +99,7 @@ def _perfect(table: FormationEnergies) -> Any:
 
 
 def _metadata(table: FormationEnergies, state: DefectState) -> dict[str, Any]:
-    """What doped reads: it has the sign of VASP's potentials, those that an electron feels."""
+    """Under the names that doped reads; its potentials too are those of a positive charge."""
     return {
         "bulk_site_potentials": table.perfect.site_potentials,
         "defect_site_potentials": state.site_potentials,
