@@ -32,7 +32,7 @@ def play(tmp_path, monkeypatch):
 
 def test_there_is_a_test_for_every_tutorial():
     numbers = sorted(path.name[:2] for path in TUTORIALS.glob("*.py"))
-    assert numbers == ["01", "02", "03", "04"]
+    assert numbers == ["01", "02", "03", "04", "07", "08"]
 
 
 def test_first_calculation(play):
@@ -74,3 +74,22 @@ def test_train_a_small_model(play):
     assert names["card"].errors["forces"].value == pytest.approx(
         names["errors"]["forces"].rmse, rel=1e-3
     )
+
+
+def test_phonons(play):
+    names = play("07")
+    assert names["acoustic_sum"] < 1e-8
+    pairs = [(pair.transverse, pair.longitudinal) for pair in names["along_c"]]
+    # TO and LO of the four A2 modes, Scott, Porto, Phys. Rev. 161, 903 (1967); PBE is softer.
+    measured = [(364, 388), (495, 552), (778, 791), (1080, 1235)]
+    np.testing.assert_allclose(pairs, measured, rtol=0.1)
+    assert names["static"][2, 2] == pytest.approx(4.64, abs=0.4)
+    assert abs(names["elastic"].piezoelectric_si[0, 0]) == pytest.approx(0.171, abs=0.08)
+
+
+def test_ir_spectrum(play):
+    names = play("08")
+    assert names["stretch"] == pytest.approx(1731, abs=60)
+    assert names["lines"].intensities[names["brightest"]] > 100
+    # Along the dipole a field weakens C=O; rates measured for carbonyls are near 1 cm⁻¹/(MV/cm).
+    assert -2.0 < names["tuning"] / 100 < -0.3
