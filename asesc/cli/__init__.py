@@ -10,11 +10,13 @@ import sys
 import typer
 
 from asesc import __version__
+from asesc.cli.defect import defect
 from asesc.cli.doctor import doctor
 from asesc.cli.learn import evaluate, train
 from asesc.cli.models import models
 from asesc.cli.phonons import phonons
 from asesc.cli.run import run
+from asesc.cli.slab import slab
 from asesc.cli.spectra import spectra
 from asesc.errors import AsescError
 
@@ -32,6 +34,8 @@ app.command()(train)
 app.command()(evaluate)
 app.command()(phonons)
 app.command()(spectra)
+app.command()(slab)
+app.command()(defect)
 
 
 def _version(asked: bool) -> None:

@@ -1,0 +1,144 @@
+"""``asesc spectra``: infrared and Raman, harmonic or from molecular dynamics."""
+
+from __future__ import annotations
+
+import time
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from asesc.cli.run import (
+    Device,
+    Dtype,
+    ModelName,
+    Seed,
+    Structure,
+    output_paths,
+    read_structure,
+)
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from rich.table import Table
+
+    from asesc.spectra import LineSpectrum, Spectrum
+
+_MD = "Molecular dynamics of that many ps instead of harmonic modes."
+Relax = Annotated[bool, typer.Option(help="Relax first, leaving saddle points.")]
+Raman = Annotated[bool, typer.Option("--raman", help="Raman too, not only infrared.")]
+Md = Annotated[float | None, typer.Option(min=0, help=_MD)]
+Width = Annotated[float, typer.Option(help="Full width of lines, or resolution of --md, cm⁻¹.")]
+Temperature = Annotated[float, typer.Option(min=0, help="Of --md, K.")]
+Timestep = Annotated[float, typer.Option(min=0, help="Of --md, fs.")]
+Output = Annotated[str | None, typer.Option(help="Prefix of the files written.")]
+
+
+def spectra(
+    structure: Structure,
+    model: ModelName,
+    relax: Relax = True,
+    raman: Raman = False,
+    md: Md = None,
+    width: Width = 10.0,
+    temperature: Temperature = 300.0,
+    timestep: Timestep = 0.5,
+    seed: Seed = 0,
+    output: Output = None,
+    dtype: Dtype = "float64",
+    device: Device = "auto",
+) -> None:
+    """Infrared (and Raman) spectrum of a molecule or crystal.
+
+    Example: `asesc spectra nma --model nma --raman` relaxes the molecule that ships with the model,
+    prints its modes with infrared absorption and Raman activity, and writes `nma-ir.csv`,
+    `nma-ir.png`, `nma-raman.csv` and `nma-raman.png`. With `--md 5` the spectrum comes from 5 ps
+    of molecular dynamics.
+    """
+    start = time.perf_counter()
+    prefix = str(output_paths(structure, output)[0]).removesuffix(".traj")
+    atoms = read_structure(structure)
+    from rich.console import Console
+
+    import asesc.spectra as workflow
+    from asesc.calculators import SCCalculator
+
+    console = Console()
+    atoms.calc = SCCalculator(model, dtype=dtype, device=device)
+    if relax:
+        atoms = workflow.minimum(atoms) if md is None else workflow.relaxed(atoms)
+    if md is None:
+        kinds = (workflow.infrared, workflow.raman) if raman else (workflow.infrared,)
+        found = [kind(atoms, progress=True) for kind in kinds]
+        console.print(_mode_table(found))
+    else:
+        found = _dynamics(atoms, raman, md, timestep, temperature, width, seed)
+    written = []
+    for spectrum, name in zip(found, ("ir", "raman"), strict=False):
+        written += [f"{prefix}-{name}.csv", f"{prefix}-{name}.png"]
+        spectrum.to_csv(written[-2])
+        spectrum.plot(written[-1], **({"width": width} if md is None else {}))
+    seconds = time.perf_counter() - start
+    console.print(f"wrote {', '.join(written)} in {seconds:.1f} s")
+
+
+def _mode_table(found: list[LineSpectrum]) -> Table:
+    from rich.table import Table
+
+    table = Table(title=found[0].title)
+    table.add_column("mode", justify="right")
+    table.add_column("wave number, cm⁻¹", justify="right")
+    for lines in found:
+        table.add_column(f"{lines.quantity}, {lines.unit}", justify="right")
+    for mode, wavenumber in enumerate(found[0].wavenumbers):
+        shown = f"{wavenumber:.1f}" if wavenumber >= 0 else f"{-wavenumber:.1f}i"
+        table.add_row(str(mode + 1), shown, *(f"{lines.intensities[mode]:.2f}" for lines in found))
+    return table
+
+
+def _dynamics(
+    atoms: Atoms,
+    raman: bool,
+    picoseconds: float,
+    timestep: float,
+    temperature: float,
+    resolution: float,
+    seed: int,
+) -> list[Spectrum]:
+    """A fifth of the time under a thermostat, then at constant energy, which is recorded."""
+    import numpy as np
+    from ase import units
+    from ase.md.bussi import Bussi
+    from ase.md.velocitydistribution import Stationary, thermalize_momenta
+    from ase.md.verlet import VelocityVerlet
+    from rich.progress import Progress
+
+    import asesc.spectra as workflow
+    from asesc.workflows.dynamics import require_length
+    from asesc.workflows.evaluations import described
+
+    steps = int(1e3 * picoseconds / timestep)
+    require_length(steps, timestep, resolution)
+    random = np.random.default_rng(seed)
+    thermalize_momenta(atoms, temperature, rng=random)
+    Stationary(atoms)
+    step = timestep * units.fs
+    recorder, kinetic = workflow.MomentRecorder(atoms, raman=raman), []
+    with Progress(transient=True) as progress:
+        task = progress.add_task("molecular dynamics", total=steps + steps // 5)
+        thermostat = Bussi(atoms, step, temperature_K=temperature, taut=50 * units.fs, rng=random)
+        thermostat.attach(lambda: progress.advance(task))
+        thermostat.run(steps // 5)
+        dynamics = VelocityVerlet(atoms, step)
+        dynamics.attach(recorder)
+        dynamics.attach(lambda: kinetic.append(atoms.get_kinetic_energy()))
+        dynamics.attach(lambda: progress.advance(task))
+        dynamics.run(steps)
+    # The centre of mass does not move.
+    reached = 2 * np.mean(kinetic) / (units.kB * (3 * len(atoms) - 3))
+    title = f"{described(atoms)} · {reached:.0f} K, {picoseconds:g} ps of molecular dynamics"
+    options = {"temperature": reached, "resolution": resolution, "title": title}
+    found = [workflow.infrared_from_moments(recorder.moments, timestep, **options)]
+    if raman:
+        alphas = recorder.polarizabilities
+        found.append(workflow.raman_from_polarizabilities(alphas, timestep, **options))
+    return found
