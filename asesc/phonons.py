@@ -20,7 +20,7 @@ from asesc.workflows.elastic import ElasticResponse, elastic_response
 from asesc.workflows.evaluations import UnrelaxedWarning
 from asesc.workflows.modes import ImaginaryModesWarning
 from asesc.workflows.phonons import phonons
-from asesc.workflows.relaxation import relaxed
+from asesc.workflows.relaxation import minimum, relaxed
 
 __all__ = [
     "Bands",
@@ -37,6 +37,7 @@ __all__ = [
     "density_of_states",
     "dielectric_response",
     "elastic_response",
+    "minimum",
     "phonons",
     "plot_bands_and_dos",
     "relaxed",

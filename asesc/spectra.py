@@ -12,25 +12,28 @@ from asesc.workflows.dynamics import (
     raman_from_polarizabilities,
 )
 from asesc.workflows.evaluations import UnrelaxedWarning
-from asesc.workflows.harmonic import infrared, raman
-from asesc.workflows.modes import ImaginaryModesWarning
+from asesc.workflows.harmonic import infrared, raman, vibrations
+from asesc.workflows.modes import ImaginaryModesWarning, Modes
 from asesc.workflows.polarisation import ContinuousMoment, nearest_branch, unwrapped_moments
-from asesc.workflows.relaxation import relaxed
+from asesc.workflows.relaxation import minimum, relaxed
 from asesc.workflows.spectrum import LineSpectrum, Spectrum
 
 __all__ = [
     "ContinuousMoment",
     "ImaginaryModesWarning",
     "LineSpectrum",
+    "Modes",
     "MomentRecorder",
     "Spectrum",
     "UnrelaxedWarning",
     "infrared",
     "infrared_from_currents",
     "infrared_from_moments",
+    "minimum",
     "nearest_branch",
     "raman",
     "raman_from_polarizabilities",
     "relaxed",
     "unwrapped_moments",
+    "vibrations",
 ]

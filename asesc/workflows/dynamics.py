@@ -206,22 +206,40 @@ def _density(
     Biased correlations and a Gaussian window: both have non-negative transforms, and so has the
     result; its integral over all frequencies is exact.
     """
-    if not timestep > 0 or not resolution > 0:
-        raise InputError(f"timestep={timestep!r} fs and resolution={resolution!r} cm⁻¹ must be > 0")
     n = len(rates)
-    decay = sqrt(2 * log(2)) / (pi * _LIGHT * resolution)
-    if n * timestep < 2 * decay:
-        raise InputError(
-            f"a resolution of {resolution:g} cm⁻¹ needs {2e-3 * decay:.1f} ps, but the run has "
-            f"{1e-3 * n * timestep:.2f} ps. Run longer, or ask for resolution ≥ "
-            f"{resolution * 2 * decay / (n * timestep):.0f}"
-        )
+    decay = require_length(n, timestep, resolution)
     size = 1 << int(np.ceil(np.log2(max(2 * n, 8 / (_LIGHT * resolution * timestep)))))
     power = (np.abs(np.fft.rfft(rates - rates.mean(axis=0), size, axis=0)) ** 2).sum(axis=1)
     times = np.minimum(np.arange(size), size - np.arange(size)) * timestep
     correlation = np.fft.irfft(power, size) / n * np.exp(-0.5 * (times / decay) ** 2)
     grid = np.fft.rfftfreq(size, timestep) / _LIGHT
     return grid, timestep * np.maximum(np.fft.rfft(correlation).real, 0.0)
+
+
+def require_length(frames: int, timestep: float, resolution: float) -> float:
+    """Decay time σ of the Gaussian window of a resolution, fs; the run must be twice as long.
+
+    Parameters
+    ----------
+    timestep : float, fs
+    resolution : float, cm⁻¹
+
+    Raises
+    ------
+    InputError
+        If it is not, with the resolution that it is enough for.
+    """
+    if not timestep > 0 or not resolution > 0:
+        raise InputError(f"timestep={timestep!r} fs and resolution={resolution!r} cm⁻¹ must be > 0")
+    decay = sqrt(2 * log(2)) / (pi * _LIGHT * resolution)
+    length = frames * timestep
+    if length < 2 * decay:
+        possible = resolution * 2 * decay / length
+        raise InputError(
+            f"a resolution of {resolution:g} cm⁻¹ needs {2e-3 * decay:.2f} ps, but the run has "
+            f"{1e-3 * length:.2f} ps. Run longer, or ask for resolution ≥ {np.ceil(possible):.0f}"
+        )
+    return decay
 
 
 def _difference(grid: np.ndarray, timestep: float) -> np.ndarray:

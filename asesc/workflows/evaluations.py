@@ -98,7 +98,7 @@ def evaluate_all(
         What a progress bar on the terminal says; no bar without it, nor where there is no terminal.
     """
     values = []
-    with Progress(console=_STDERR, transient=True, disable=progress is None) as bar:
+    with Progress(console=_STDERR, transient=True, disable=_hidden(progress)) as bar:
         task = bar.add_task(progress or "", total=len(frames))
         for chunk in _chunks(calc, frames):
             values += _values(calc, chunk, name)
@@ -106,9 +106,14 @@ def evaluate_all(
     return np.array(values, dtype=float)
 
 
+def _hidden(what: str | None) -> bool:
+    """No bar is drawn without a text, or into a file."""
+    return what is None or not _STDERR.is_terminal
+
+
 def tracked(frames: Sequence[Atoms], what: str | None) -> Iterator[Atoms]:
     """The frames one by one, with a progress bar if ``what`` says for what."""
-    with Progress(console=_STDERR, transient=True, disable=what is None) as bar:
+    with Progress(console=_STDERR, transient=True, disable=_hidden(what)) as bar:
         yield from bar.track(frames, description=what or "")
 
 

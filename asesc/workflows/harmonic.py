@@ -53,7 +53,7 @@ def infrared(atoms: Atoms, *, progress: bool = False) -> LineSpectrum:
     """
     calc = calculator_of(atoms)
     derivatives = dipole_derivatives(calc, atoms, progress=progress)
-    modes = _modes(atoms, progress)
+    modes = vibrations(atoms, progress=progress)
     by_mode = modes.derivative(derivatives.transpose(0, 2, 1))
     intensities = ABSORPTION * (by_mode**2).sum(axis=1)
     details = {f"dmu_{axis}/dQ (e/amu^0.5)": by_mode[:, k] for k, axis in enumerate("xyz")}
@@ -91,7 +91,7 @@ def raman(atoms: Atoms, *, progress: bool = False) -> LineSpectrum:
     frames = displaced(atoms)
     bar = tracked(frames, "polarisabilities" if progress else None)
     alphas = COULOMB * np.array([polarizability(calc, frame) for frame in bar])
-    modes = _modes(atoms, progress)
+    modes = vibrations(atoms, progress=progress)
     by_mode = modes.derivative(slopes(alphas).reshape(len(atoms), 3, 3, 3))
     isotropic, anisotropic = invariants(by_mode)
     activity = 45 * isotropic + 7 * anisotropic
@@ -108,7 +108,18 @@ def invariants(tensors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return mean**2, 1.5 * (deviator**2).sum(axis=(-2, -1))
 
 
-def _modes(atoms: Atoms, progress: bool) -> Modes:
+def vibrations(atoms: Atoms, *, progress: bool = False) -> Modes:
+    """Wave numbers and displacements of the modes of a molecule, or of a crystal at Γ.
+
+    Raises
+    ------
+    InputError
+        For a single atom.
+
+    Warns
+    -----
+    UnrelaxedWarning, ImaginaryModesWarning
+    """
     if len(atoms) < 2:
         raise InputError("a single atom has no vibrations; a spectrum needs at least two")
     calc = calculator_of(atoms)

@@ -52,7 +52,7 @@ def phonons(
     ----------
     crystal : Atoms
         A relaxed cell with a calculator; need not be primitive. ``info`` and per-atom arrays are
-        kept in the supercells, a charge in ``info`` is multiplied.
+        kept in the supercells; a charge in ``info`` is multiplied, and so are unpaired electrons.
     supercell : (3,) or (3, 3) integers
         In units of the cell given; rows of a matrix are the new vectors' coefficients. It should
         be wider than twice the range of short forces; the long-range part is treated by ``nac``.
@@ -83,7 +83,7 @@ def phonons(
     """
     calc = calculator_of(crystal)
     matrix = _supercell_matrix(supercell, crystal)
-    _refuse_calculator_charge(calc, matrix)
+    _refuse_extensive(calc, matrix)
     cell = phonopy_atoms(crystal)
     ph = Phonopy(cell, matrix.T, primitive_matrix=_primitive_matrix(cell, symprec), symprec=symprec)
     ph.asesc_title = f"{described(crystal)} · {len(ph.supercell)} atoms"
@@ -125,9 +125,13 @@ def _frame(cell: PhonopyAtoms, ph: Phonopy, crystal: Atoms) -> Atoms:
         if name not in ("numbers", "positions"):
             frame.set_array(name, values[unit])
     frame.info = copy.deepcopy(crystal.info)
+    cells = len(frame) // len(crystal)
     for key in ("charge", "total_charge"):
         if key in frame.info:
-            frame.info[key] = frame.info[key] * (len(frame) // len(crystal))
+            frame.info[key] = cells * frame.info[key]
+    for key in ("spin", "multiplicity", "spin_multiplicity"):
+        if key in frame.info:
+            frame.info[key] = cells * (frame.info[key] - 1) + 1
     return frame
 
 
@@ -170,13 +174,17 @@ def _primitive_matrix(cell: PhonopyAtoms, symprec: float) -> np.ndarray:
     return np.eye(3) if abs(np.linalg.det(guess)) > 0.99 else guess
 
 
-def _refuse_calculator_charge(calc: Calculator, matrix: np.ndarray) -> None:
-    charge = getattr(calc, "parameters", {}).get("charge", 0) or 0
-    if charge != 0 and np.linalg.det(matrix) > 1.5:
-        raise InputError(
-            f"the calculator's charge={charge:+g} would be the charge of the whole supercell, not "
-            "of each cell. Set atoms.info['charge'] instead, which is multiplied, and charge=0"
-        )
+def _refuse_extensive(calc: Calculator, matrix: np.ndarray) -> None:
+    """A charge or spin set on the calculator cannot follow the number of cells."""
+    given = getattr(calc, "parameters", {})
+    for name, none in (("charge", 0), ("spin", 1)):
+        value = given.get(name)
+        if value not in (None, none) and np.linalg.det(matrix) > 1.5:
+            raise InputError(
+                f"the calculator's {name}={value!r} would be the {name} of the whole supercell, "
+                f"not of each cell. Set atoms.info[{name!r}] instead, which is multiplied, and "
+                f"{name}={none} on the calculator"
+            )
 
 
 def _warn_of_imaginary(ph: Phonopy) -> None:

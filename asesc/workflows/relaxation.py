@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+
+import numpy as np
 from ase import Atoms
 from ase.constraints import FixSymmetry
 from ase.filters import FrechetCellFilter
@@ -9,6 +12,11 @@ from ase.optimize import BFGS
 
 from asesc.errors import InputError
 from asesc.workflows.evaluations import calculator_of
+from asesc.workflows.harmonic import vibrations
+from asesc.workflows.modes import NOISE, ImaginaryModesWarning
+
+#: Largest displacement of an atom when an imaginary mode is followed, Å.
+_FOLLOW = 0.2
 
 
 def relaxed(atoms: Atoms, *, fmax: float = 1e-3, cell: bool = False, steps: int = 500) -> Atoms:
@@ -40,3 +48,37 @@ def relaxed(atoms: Atoms, *, fmax: float = 1e-3, cell: bool = False, steps: int 
         )
     work.set_constraint(atoms.constraints)
     return work
+
+
+def minimum(atoms: Atoms, *, fmax: float = 1e-3, steps: int = 500, attempts: int = 5) -> Atoms:
+    """A relaxed copy without imaginary modes, at fixed cell.
+
+    A relaxation that starts from a symmetric structure keeps the symmetry and may end on a saddle
+    point. Then the atoms are displaced along the most unstable mode at Γ and relaxed again. Costs
+    one Hessian per attempt.
+
+    Parameters
+    ----------
+    fmax : float, eV/Å
+    attempts : int
+        How many saddle points may be left.
+
+    Raises
+    ------
+    InputError
+        If ``fmax`` is not reached, or there are still imaginary modes after the last attempt.
+    """
+    for _ in range(attempts):
+        atoms = relaxed(atoms, fmax=fmax, steps=steps)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", ImaginaryModesWarning)
+            modes = vibrations(atoms)
+        if modes.wavenumbers.min(initial=0.0) > -NOISE:
+            return atoms
+        unstable = modes.displacements[0]
+        largest = np.linalg.norm(unstable, axis=1).max()
+        atoms.positions += _FOLLOW / largest * unstable
+    raise InputError(
+        f"still {-modes.wavenumbers[0]:.0f}i cm⁻¹ after leaving {attempts} saddle points; this "
+        "model may have no minimum near this structure"
+    )

@@ -184,7 +184,7 @@ def _name_peaks(ax: Axes, curve: Spectrum, most: int = 8) -> None:
     heights = dict(zip(curve.wavenumbers, curve.intensities, strict=True))
     named: list[float] = []
     for peak in sorted(curve.peaks(), key=lambda p: -heights[p]):
-        if len(named) < most and all(abs(peak - other) > 0.05 * span for other in named):
+        if len(named) < most and all(abs(peak - other) > 0.04 * span for other in named):
             named.append(peak)
             ax.annotate(
                 f"{peak:.0f}",

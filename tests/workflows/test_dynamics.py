@@ -137,7 +137,7 @@ def test_a_plot_names_the_peak(tmp_path):
 @pytest.mark.parametrize(
     ("moments", "options", "message"),
     [
-        (np.zeros((100, 3)), {}, r"needs 2\.5 ps, but the run has 0\.10 ps.*resolution ≥ 25"),
+        (np.zeros((100, 3)), {}, r"needs 2\.50 ps, but the run has 0\.10 ps.*resolution ≥ 25"),
         (np.zeros((9000, 2)), {}, r"moments have shape \(9000, 2\)"),
         (np.full((9000, 3), np.nan), {}, "finite numbers"),
         (np.zeros((9000, 3)), {"correction": "schofeld"}, "Did you mean 'schofield'"),

@@ -15,7 +15,7 @@ from spring_molecule import SpringMolecule, bent, diatomic
 
 from asesc import SCCalculator
 from asesc.errors import InputError, PropertyUnavailableError
-from asesc.spectra import ImaginaryModesWarning, UnrelaxedWarning, infrared, raman
+from asesc.spectra import ImaginaryModesWarning, UnrelaxedWarning, infrared, minimum, raman, relaxed
 from asesc.units import COULOMB
 from asesc.workflows.harmonic import ABSORPTION
 from asesc.workflows.modes import WAVENUMBER
@@ -147,6 +147,22 @@ def test_imaginary_modes_are_named_listed_and_not_drawn(tmp_path):
     assert np.isfinite(lines.broadened().intensities).all()
     lines.to_csv(tmp_path / "ir.csv")
     assert len((tmp_path / "ir.csv").read_text().splitlines()) == 2 + 3
+
+
+def test_a_saddle_point_is_left():
+    """A linear start keeps the molecule linear; its bend is imaginary, and followed down."""
+    atoms = bent()
+    angle = atoms.get_angle(1, 0, 2)
+    atoms.calc.springs[1, 2] = (40.0, 1.52)
+    linear = Atoms("OH2", [(0, 0, 0), (1.2, 0, 0), (-1.2, 0, 0)])
+    linear.calc = atoms.calc
+    with pytest.warns(ImaginaryModesWarning, match="2 imaginary modes"):
+        infrared(relaxed(linear))
+    found = minimum(linear)
+    assert found.get_angle(1, 0, 2) == pytest.approx(angle, abs=0.1)
+    assert infrared(found).wavenumbers.min() > 100
+    with pytest.raises(InputError, match=r"still \d+i cm⁻¹ after leaving 1 saddle points"):
+        minimum(linear, attempts=1)
 
 
 def test_messages():

@@ -192,12 +192,13 @@ def test_what_the_crystal_carries_reaches_the_supercells():
     copper = bulk("Cu")
     copper.set_masses([65.0])
     copper.set_initial_magnetic_moments([0.3])
-    copper.info.update(charge=1, electric_field=[0.0, 0.0, 0.1], note="keep")
+    copper.info.update(charge=1, electric_field=[0.0, 0.0, 0.1], note="keep", spin=2)
     copper.calc = Watching()
     ph = phonons(copper, (2, 1, 1), nac=False, progress=False)
     assert ph.primitive.masses == pytest.approx([65.0])
     frame = seen[-1]
-    assert frame.info == {"charge": 2, "electric_field": [0.0, 0.0, 0.1], "note": "keep"}
+    expected = {"charge": 2, "electric_field": [0.0, 0.0, 0.1], "note": "keep", "spin": 3}
+    assert frame.info == expected
     np.testing.assert_array_equal(frame.get_initial_magnetic_moments(), 0.3)
     assert copper.info["charge"] == 1 and frame.pbc.all()
 
