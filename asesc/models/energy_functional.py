@@ -17,9 +17,12 @@ from asesc.models.localised_minima import place_charge
 from asesc.models.split_charge_equilibration import SplitChargeEquilibration
 from asesc.models.transfers import itinerant_dipole
 from asesc.solvers import Solution, attach_derivatives, frozen_jacobian, minimise
+from asesc.system import System
 
-#: Newton steps after the minimisation; the first is nearly always enough.
-_CORRECTIONS = 4
+#: Slope, √eV, at which a convex minimisation is close enough for Newton's method to finish: the
+#: energy is then within about its square.
+_HANDOVER = 1e-5
+_CORRECTIONS = 6
 
 
 class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
@@ -84,6 +87,8 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
         n_scalars, n_vectors = self.backbone.n_scalars, self.backbone.n_vectors
         self.atom_functional = FUNCTIONALS[functional](n_scalars, lmax=self.lmax)
         self.edge_functional = EdgeFunctional(n_scalars, n_vectors, self.cutoff)
+        self.has_fermi_level = self.atom_functional.is_convex
+        self.localises_charge = not self.atom_functional.is_convex
 
     def solve(self, problem: Problem) -> State:
         surface = self.surface(problem)
@@ -111,14 +116,14 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
         edges = self.edge_functional(features)
         return EnergySurface.of(problem, self._response(problem), atoms, edges)
 
-    def solve_at_fermi_level(self, problem: Problem) -> State:
-        if not self.atom_functional.is_convex:
+    def _accepted(self, system: System) -> System:
+        if system.fermi_level is not None and not self.atom_functional.is_convex:
             raise InputError(
-                "fermi_level is set, but the functional 'localised' holds whole charges: E(Q) is "
-                "not convex, so that no one charge belongs to a Fermi level. Pass charge=…, or "
-                "compare the energies of several charges yourself"
+                f"fermi_level={system.fermi_level.tolist()} eV, but the functional 'localised' "
+                "holds whole charges: E(Q) is not convex, so that no one charge belongs to a Fermi "
+                "level. Pass charge=…, or compare the energies of several charges yourself"
             )
-        return super().solve_at_fermi_level(problem)
+        return super()._accepted(system)
 
 
 def _start(surface: EnergySurface) -> Tensor:
@@ -134,15 +139,19 @@ def find_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solutio
     """Node potentials (N, M) of a minimum, without graph.
 
     They are minimised over in units of their own response (:meth:`EnergySurface.scale`). Newton
-    steps for w = u(p(w)) then also settle the potentials of atoms to which nothing flows.
+    steps for w = u(p(w)) finish, and settle the potentials of atoms to which nothing flows. The
+    residual is how far the last of them moved the density; in a metal, where one more map
+    multiplies every error of w by a large response, the change in one map would not tell.
 
     Raises
     ------
     SCFError
-        If one more map would move the density by more than the tolerance.
+        If the density still moves by more than the tolerance.
     """
     problem, scale = surface.problem, surface.scale(start)
     layout, options = problem.system.layout, problem.options
+    is_convex = surface.atoms.is_convex
+    near = replace(options, tolerance=max(options.tolerance, _HANDOVER)) if is_convex else options
     blocks = layout.pad(scale).flatten(1)
 
     def hessian(x: Tensor) -> Tensor:
@@ -152,24 +161,31 @@ def find_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solutio
         lambda x: surface.energy(x * scale),
         start / scale,
         layout=layout,
-        options=options,
+        options=near,
         hessian=hessian if problem.is_small else None,
-        convex=surface.atoms.is_convex,
+        convex=is_convex,
     )
-    w = x * scale
-    residual, corrections = torch.inf, 0
-    while not residual < options.tolerance and corrections < _CORRECTIONS:
-        w, residual = _corrected(surface, w)
-        corrections += 1
-    if not residual < options.tolerance:
-        raise SCFError(
-            f"the minimum of the energy functional is not a stationary density: one more map "
-            f"moves it by {residual:.1e} e Å^l, the tolerance is {options.tolerance:.0e}. The "
-            "response is so soft that rounding decides; use a larger tolerance, or check the "
-            "geometry for coinciding atoms",
-            history=solution.history,
-        )
-    return w, replace(solution, iterations=solution.iterations + corrections, residual=residual)
+    w, moved = _finished(surface, x * scale)
+    return w, replace(solution, iterations=solution.iterations + len(moved), residual=moved[-1])
+
+
+@torch.no_grad()
+def _finished(surface: EnergySurface, w: Tensor) -> tuple[Tensor, list[float]]:
+    """Newton steps for w = u(p(w)), and how far each moved the density, e Å^l."""
+    tolerance, moved = surface.problem.options.tolerance, []
+    density = surface.flow(w).coefficients
+    while not moved or not moved[-1] < tolerance:
+        if len(moved) == _CORRECTIONS:
+            raise SCFError(
+                f"the density at the minimum of the energy still moves by {moved[-1]:.1e} e Å^l "
+                f"per Newton step (tolerance {tolerance:.0e}): the rounding errors of so large a "
+                "response decide. Use a larger tolerance, or check the geometry",
+                history=moved,
+            )
+        w = w - _inverse(surface, w)(surface.residual(w), False)
+        before, density = density, surface.flow(w).coefficients
+        moved.append(float((density - before).abs().max()))
+    return w, moved
 
 
 def find_held_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
@@ -184,15 +200,6 @@ def find_held_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, So
     spent = first.iterations + solution.iterations
     stages = (*first.stages, *solution.stages)
     return w, replace(solution, iterations=spent, stages=stages)
-
-
-@torch.no_grad()
-def _corrected(surface: EnergySurface, w: Tensor) -> tuple[Tensor, float]:
-    """One Newton step for w = u(p(w)), and how far one more map then moves the density, e Å^l."""
-    w = w - _inverse(surface, w)(surface.residual(w), False)
-    density = surface.flow(w).coefficients
-    moved = surface.flow(surface.potential(density)).coefficients - density
-    return w, float(moved.abs().max())
 
 
 def _inverse(surface: EnergySurface, w: Tensor) -> Callable[[Tensor, bool], Tensor]:

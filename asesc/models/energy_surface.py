@@ -199,7 +199,7 @@ class DenseCoulomb:
     def __init__(self, operator: CoulombOperator) -> None:
         self._layout = operator.system.layout
         with torch.no_grad():
-            self._matrix = operator.dense()
+            self._matrix = operator.dense().detach()
 
     def potential(self, coefficients: Tensor) -> Tensor:
         """v = J p: (N, M) → (N, M)."""

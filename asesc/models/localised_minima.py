@@ -154,10 +154,9 @@ class _Search:
         for b, minima in sorted(self._minima.items()):
             if len(minima) < 2:
                 continue
-            ordered = sorted(minima, key=lambda m: m.energy)
-            names = [
-                f"atom {m.site} {m.energy - ordered[0].energy:+.4f} eV" for m in ordered[:_LISTED]
-            ]
+            lowest = min(m.energy for m in minima)
+            ordered = sorted((round(m.energy - lowest, 6), m.site) for m in minima)
+            names = [f"atom {site} {energy:+.4f} eV" for energy, site in ordered[:_LISTED]]
             more = f" and {len(ordered) - _LISTED} more" if len(ordered) > _LISTED else ""
             which = f" of structure {b}" if system.n_structures > 1 else ""
             warnings.warn(
