@@ -67,6 +67,7 @@ class System:
         electric_field: Sequence[float] | np.ndarray = (0.0, 0.0, 0.0),
         fermi_level: float | Sequence[float] | None = None,
         spin: int | Sequence[int] | None = None,
+        charge_sites: Sequence[float] | None = None,
         dtype: torch.dtype = torch.float64,
         device: torch.device | str = "cpu",
     ) -> System:
@@ -81,6 +82,8 @@ class System:
         fermi_level : float or (B,), eV, optional
         spin : int or (B,), optional
             Multiplicity 2S + 1.
+        charge_sites : (N,), optional
+            Weights of the atoms that carry the charge.
 
         Raises
         ------
@@ -112,6 +115,7 @@ class System:
             electric_field=torch.as_tensor(field.copy(), **options),
             fermi_level=None if levels is None else torch.as_tensor(levels.copy(), **options),
             spin=None if spins is None else torch.as_tensor(spins.copy(), **options),
+            charge_sites=None if charge_sites is None else torch.tensor(charge_sites, **options),
         )
 
     @property

@@ -33,6 +33,7 @@ from asesc.calculators.prepared import PreparedModel
 from asesc.calculators.responses import respond
 from asesc.calculators.sanity import check_contacts, check_geometry, doubts
 from asesc.calculators.scope import check_elements, check_scope
+from asesc.calculators.sites import read_sites
 from asesc.calculators.spin import choose_spin, parse_spin, refuse_unread_spin
 from asesc.electrostatics import BOUNDARIES, boundary_for
 from asesc.errors import InputError
@@ -51,6 +52,7 @@ class _Inputs:
     field: Given
     fermi_level: Given | None
     spin: Given | None
+    sites: tuple[float, ...] | None
     boundary: str
     scf: SCFOptions
     weights: int
@@ -65,7 +67,8 @@ class SCCalculator(FreshCalculator):
         Name of a pretrained model, a model's folder, or an instance (which has no card, hence no
         scope beyond its elements).
     charge : float, e
-        Total charge. ``atoms.info["charge"]`` (or ``"total_charge"``) overrides it per frame.
+        Total charge; ``atoms.info["charge"]`` (or ``"total_charge"``) overrides it per frame. In
+        models whose charge localises ``atoms.info["charge_sites"]`` = [atom, …] says where it is.
     spin : int, optional
         Multiplicity 2S + 1 of families with spin, or ``atoms.info["spin"]``; else the lowest.
     electric_field : (3,), V/Å
@@ -80,23 +83,18 @@ class SCCalculator(FreshCalculator):
         ``boundary="electrodes"``. ``atoms.info["fermi_level"]`` overrides it per frame.
     boundary : str
         ``"auto"`` follows ``atoms.pbc``; else a name from ``asesc.electrostatics.BOUNDARIES``.
-    device : str
-        ``"auto"`` (first GPU, else CPU), ``"cpu"``, ``"cuda"``, ``"cuda:1"`` …
-    dtype : str
-        ``"float64"`` or ``"float32"``, of the learned part.
+    device, dtype : str
+        ``"auto"`` (first GPU, else CPU), ``"cpu"``, ``"cuda:1"`` …; ``"float64"`` or ``"float32"``,
+        of the learned part.
     scf : mapping, optional
         Fields of :class:`~asesc.solvers.SCFOptions`, for example ``{"tolerance": 1e-9}``; families
         that solve directly meet every tolerance.
-    allow_extrapolation : bool
-        Do not enforce the charge, field and boundaries of the model's card.
-    allow_fractional_charge : bool
-        Accept a total charge that is not an integer.
+    allow_extrapolation, allow_fractional_charge : bool
+        Do not enforce charge, field and boundaries of the model's card; accept part of a charge.
 
     Raises
     ------
-    TypeError
-        Unknown keyword.
-    InputError, ModelScopeError, SetupError, ModelNotFoundError, ModelFormatError
+    TypeError, InputError, ModelScopeError, SetupError, ModelNotFoundError, ModelFormatError
 
     Notes
     -----
@@ -259,6 +257,7 @@ class SCCalculator(FreshCalculator):
             field=read_field(atoms.info, parse_field(given["electric_field"])),
             fermi_level=level,
             spin=choose_spin(atoms, given["spin"], charge=charge, opened=self._opened),
+            sites=read_sites(atoms.info, len(atoms), self._opened),
             boundary=given["boundary"],
             scf=SCFOptions.of(given["scf"]),
             weights=self._opened.version,
@@ -296,6 +295,7 @@ class SCCalculator(FreshCalculator):
             electric_field=inputs.field.value,
             fermi_level=None if inputs.fermi_level is None else inputs.fermi_level.value,
             spin=None if inputs.spin is None else inputs.spin.value,
+            charge_sites=inputs.sites,
             device=self._opened.torch_device,
         )
 

@@ -93,6 +93,8 @@ class Potential(nn.Module, ABC):
     has_fermi_level: ClassVar[bool] = False
     #: Whether the energy depends on the spin multiplicity.
     has_spin: ClassVar[bool] = False
+    #: Whether ``System.charge_sites`` decides among several minima of the energy.
+    localises_charge: ClassVar[bool] = False
 
     hyperparameters: dict[str, Any]
 
