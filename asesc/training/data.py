@@ -14,7 +14,9 @@ from ase.io import read
 from torch import Tensor, distributed
 from torch.utils.data import Dataset, Sampler
 
+from asesc.calculators.spin import parse_spin
 from asesc.errors import InputError
+from asesc.models.spin import multiplicity
 from asesc.system import System
 from asesc.training.config import LABELS
 
@@ -37,7 +39,8 @@ class Frame:
     """One structure with its labels.
 
     ``labels`` holds float64 arrays, NaN where a component is not known (the dipole of a slab along
-    its periodic directions), ``weights`` one number per label of the frame.
+    its periodic directions), ``weights`` one number per label of the frame. Without ``spin`` the
+    multiplicity is the lowest.
     """
 
     atoms: Atoms
@@ -45,6 +48,7 @@ class Frame:
     electric_field: tuple[float, float, float]
     labels: dict[str, np.ndarray] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
+    spin: int | None = None
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ def _frame(atoms: Atoms, prefix: str, where: str) -> Frame:
         electric_field=tuple(electric_field.tolist()),
         labels=labels,
         weights=weights,
+        spin=parse_spin(atoms.info.get("spin"), f"{where}: atoms.info['spin']"),
     )
 
 
@@ -143,6 +148,11 @@ def collate(frames: Sequence[Frame]) -> Batch:
         charge=[frame.charge for frame in frames],
         electric_field=[frame.electric_field for frame in frames],
     )
+    spins = [
+        float(lowest) if frame.spin is None else frame.spin
+        for frame, lowest in zip(frames, multiplicity(system), strict=True)
+    ]
+    system = replace(system, spin=torch.tensor(spins, dtype=torch.float64))
     labels, weights = {}, {}
     for name, (per_atom, shape) in _SHAPES.items():
         if not any(name in frame.labels for frame in frames):

@@ -148,6 +148,17 @@ def test_batches_hold_zeros_and_weights_where_labels_are_missing():
     assert batch.system.n_structures == 2
 
 
+def test_spins_are_read_or_the_lowest():
+    """Water is a triplet here, its cation a doublet by its number of electrons."""
+    triplet, cation = (random_labels(("energy",), pbc=False) for _ in range(2))
+    triplet.info["spin"], cation.info["charge"] = 3, 1
+    batch = collate([frame_of(triplet), frame_of(cation)])
+    assert batch.system.spin.tolist() == [3.0, 2.0]
+    triplet.info["spin"] = 0.5
+    with pytest.raises(InputError, match=r"atoms\.info\['spin'\]=0\.5 is not a multiplicity"):
+        frame_of(triplet)
+
+
 def test_a_batch_has_one_boundary_and_an_epoch_every_frame_once():
     frames = frames_of(*[True, False, True, True, False, True, True] * 2)
     sampler = BoundaryBatches(frames, batch_size=3, shuffle=True)
