@@ -103,6 +103,7 @@ class CountedResidual:
         """v → (∂r/∂x) v on blocks (B, d), counted."""
         jacobian = Jacobian(self._residual, self.blocks.rows(x))
         self.tally.maps += 1
+        self.tally.history.append(float(jacobian.value.abs().max()))
 
         def apply(vector: Tensor) -> Tensor:
             self.tally.products += 1

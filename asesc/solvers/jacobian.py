@@ -29,6 +29,11 @@ class Jacobian:
             self._x = x.detach().requires_grad_()
             self._residual = residual(self._x)
 
+    @property
+    def value(self) -> Tensor:
+        """r at the point, without graph."""
+        return self._residual.detach()
+
     @cached_property
     def _pullback(self) -> tuple[Tensor, Tensor]:
         """u and Aᵀu as a graph in u: linear, so that its derivative in u applies A."""

@@ -37,7 +37,7 @@ class SCFOptions:
     energy_tolerance: float = 1e-7
     max_maps: int = 1000
     depth: int = 12
-    dense_limit: int = 1500
+    dense_limit: int = 800
 
     def __post_init__(self) -> None:
         if not (self.tolerance > 0 and self.energy_tolerance > 0):

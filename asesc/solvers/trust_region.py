@@ -161,32 +161,36 @@ class ProductModel:
 
     def lowest(self) -> tuple[Tensor, Tensor]:
         """Lowest curvature a Lanczos search from a fixed random vector finds, and its direction."""
-        basis, alphas, betas = [], [], []
         generator = torch.Generator().manual_seed(0)
         seed = torch.randn(self._gradient.shape[1], generator=generator, dtype=torch.float64)
-        vector = seed.to(self._gradient).expand_as(self._gradient)
-        vector = self._apply(vector)  # also removes what belongs to padding
-        for _ in range(min(_LANCZOS, self._gradient.shape[1])):
-            size = _norm(vector)
-            betas.append(size)
-            basis.append(torch.where(size[:, None] > 0, vector / size[:, None], 0))
-            vector = self._apply(basis[-1])
-            alphas.append((basis[-1] * vector).sum(-1))
-            known = torch.stack(basis, 1)
-            for _ in range(2):
-                vector = vector - torch.einsum(
-                    "bkd,bk->bd", known, (known @ vector[..., None])[..., 0]
-                )
-            vector = torch.where(
-                (_norm(vector) > 1e-10 * (alphas[-1].abs() + size))[:, None], vector, 0
-            )
-        tridiagonal = torch.diag_embed(torch.stack(alphas, 1))
-        off = torch.stack(betas[1:], 1) if len(betas) > 1 else tridiagonal[:, :0, 0]
-        tridiagonal = tridiagonal + torch.diag_embed(off, 1) + torch.diag_embed(off, -1)
+        # One product takes out what belongs to padding.
+        vector = self._apply(seed.to(self._gradient).expand_as(self._gradient))
+        basis, tridiagonal = _lanczos(self._apply, vector)
         values, vectors = torch.linalg.eigh(tridiagonal)
         lowest, flat = values[:, 0], _FLAT * values.abs().amax(-1)
-        ritz = torch.einsum("bkd,bk->bd", torch.stack(basis, 1), vectors[:, :, 0])
+        ritz = torch.einsum("bkd,bk->bd", basis, vectors[:, :, 0])
         return torch.where(lowest < -flat, lowest, 0), ritz
+
+
+def _lanczos(apply: Callable[[Tensor], Tensor], vector: Tensor) -> tuple[Tensor, Tensor]:
+    """Orthonormal Krylov vectors (B, k, d) and the symmetric matrix in them (B, k, k)."""
+    basis, diagonal, sizes = [], [], []
+    for _ in range(min(_LANCZOS, vector.shape[1])):
+        sizes.append(_norm(vector))
+        scale = torch.where(sizes[-1] > 0, 1 / sizes[-1], 0)[:, None]
+        basis.append(torch.where(scale > 0, vector * scale, 0))
+        image = apply(basis[-1])
+        diagonal.append((basis[-1] * image).sum(-1))
+        known, vector = torch.stack(basis, 1), image
+        for _ in range(2):  # against rounding, which would bring found directions back
+            overlap = torch.einsum("bkd,bd->bk", known, vector)
+            vector = vector - torch.einsum("bk,bkd->bd", overlap, known)
+        vector = torch.where((_norm(vector) > _FLAT * _norm(image))[:, None], vector, 0)
+    matrix = torch.diag_embed(torch.stack(diagonal, 1))
+    if len(sizes) > 1:
+        beside = torch.stack(sizes[1:], 1)
+        matrix = matrix + torch.diag_embed(beside, 1) + torch.diag_embed(beside, -1)
+    return known, matrix
 
 
 def _norm(vector: Tensor) -> Tensor:

@@ -217,7 +217,7 @@ def test_the_record_counts_everything():
     start = torch.zeros_like(response.constant)
     _, solution = solve_fixed_point(counting, start, layout=response.layout)
     maps = sum(stage.maps for stage in solution.stages)
-    assert maps == calls
+    assert maps == calls == len(solution.history)
     assert solution.iterations == maps + sum(stage.products for stage in solution.stages)
     assert solution.stages[0].name == "start"
     assert "\n" not in str(solution)
