@@ -76,21 +76,20 @@ class PolarBasis:
         return max(self.density_lmax, self.feature_lmax)
 
     def arrange(self, potential: Tensor) -> Tensor:
-        """Potential and gradient at every receiver, (N, R, 4) → features in PolarMACE's order.
+        """Potential and gradient at every receiver, (N, R, 4) → features (N, R(feature_lmax + 1)²).
 
-        All l = 0 first, then y, z, x of every width: (N, R(feature_lmax + 1)²).
+        In PolarMACE's order: l = 0 of all widths first, then y, z, x of every width.
         """
-        features = [potential[..., 0] * self.scale[:, 0]]
-        if self.feature_lmax > 0:
-            gradient = potential[..., 1:][..., _YZX] * self.scale[:, 1:]
-            features.append(gradient.flatten(1))
-        return torch.cat(features, dim=1)
+        return self._in_order(potential, self.scale)
 
     def self_features(self, p: Tensor) -> Tensor:
         """Features that the atoms' own multipoles (N, 4) cause: (N, R(feature_lmax + 1)²)."""
-        features = [p[:, :1] * self.feature_self[:, 0]]
+        return self._in_order(p[:, None], self.feature_self)
+
+    def _in_order(self, values: Tensor, factors: Tensor) -> Tensor:
+        features = [values[..., 0] * factors[:, 0]]
         if self.feature_lmax > 0:
-            features.append((p[:, None, 1:][..., _YZX] * self.feature_self[:, 1:]).flatten(1))
+            features.append((values[..., 1:][..., _YZX] * factors[:, 1:]).flatten(1))
         return torch.cat(features, dim=1)
 
     def self_energy(self, system: System, p: Tensor) -> Tensor:
