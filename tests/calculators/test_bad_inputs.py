@@ -293,7 +293,7 @@ def test_models(registry, tmp_path):
     weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
     with pytest.raises(ModelFormatError, match="sha256"):
         SCCalculator("tiny")
-    with pytest.raises(InputError, match=r"must be a name, a folder or an asesc.models.Model"):
+    with pytest.raises(InputError, match=r"must be a name, a folder or an asesc.models.Potential"):
         SCCalculator(torch.nn.Linear(1, 1))
 
 
