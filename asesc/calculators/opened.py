@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,7 +15,7 @@ from torch import Tensor
 
 from asesc.errors import InputError, ModelFormatError, SetupError, did_you_mean
 from asesc.models import FAMILIES, Potential
-from asesc.pretrained import ModelCard, load_model, model_card
+from asesc.pretrained import ModelCard, checksum, load_model, model_card
 
 _DTYPES = {"float64": torch.float64, "float32": torch.float32}
 
@@ -59,7 +58,9 @@ class OpenedModel:
     @property
     def sha256(self) -> str:
         """Checksum of the weights, as in the card."""
-        return self.card.sha256 if self.card else hashlib.sha256(_tensors(self.model)).hexdigest()
+        if self.card:
+            return self.card.sha256
+        return checksum(self.model.family, self.model.hyperparameters, _tensors(self.model))
 
     @property
     def version(self) -> int:

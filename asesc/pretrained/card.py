@@ -112,27 +112,33 @@ class ModelCard:
         return card
 
     def checksum(self, weights: bytes) -> str:
-        """sha256 of family and hyperparameters in canonical JSON, followed by the weights file.
+        """sha256 of everything that decides a number, see :func:`checksum`.
 
         Texts, scope and errors may be edited without it; what they describe may not.
         """
-        # Through JSON once: afterwards all keys are texts, also where they are sorted.
-        plain = json.loads(self._json([self.family, self.hyperparameters]))
-        text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
-        return hashlib.sha256(text.encode() + weights).hexdigest()
+        return checksum(self.family, self.hyperparameters, weights)
 
     def to_json(self) -> str:
         """Contents of ``card.json``: the same card always gives the same text."""
-        return self._json(asdict(self)) + "\n"
+        return _json(asdict(self), repr(self.name)) + "\n"
 
-    def _json(self, value: Any) -> str:
-        try:
-            return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
-        except (TypeError, ValueError) as error:
-            raise ModelFormatError(
-                f"Model card {self.name!r} cannot be written as JSON: {error}. Hyperparameters and "
-                "errors must be plain finite numbers, strings, lists and dictionaries."
-            ) from error
+
+def checksum(family: str, hyperparameters: Mapping[str, Any], weights: bytes) -> str:
+    """sha256 of family and hyperparameters in canonical JSON, followed by the weights file."""
+    # Through JSON once: afterwards all keys are texts, also where they are sorted.
+    plain = json.loads(_json([family, hyperparameters], "of the hyperparameters"))
+    text = json.dumps(plain, sort_keys=True, separators=(",", ":"))
+    return hashlib.sha256(text.encode() + weights).hexdigest()
+
+
+def _json(value: Any, name: str) -> str:
+    try:
+        return json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False)
+    except (TypeError, ValueError) as error:
+        raise ModelFormatError(
+            f"Model card {name} cannot be written as JSON: {error}. Hyperparameters and "
+            "errors must be plain finite numbers, strings, lists and dictionaries."
+        ) from error
 
 
 _WRITTEN_BY_SAVE = ("family", "elements", "asesc_version", "sha256")

@@ -73,7 +73,7 @@ def test_all_labels_together_in_a_crystal(tmp_path):
         periodic=True,
         n_frames=4,
         data={"field_frames": 0.1},
-        optimiser={"epochs": 6, "validate_every": 6, "learning_rate": 0.02},
+        optimiser={"epochs": 10, "validate_every": 10, "learning_rate": 0.02},
     )
     before = initial_errors(path)
     card, _ = run(path)
