@@ -186,8 +186,8 @@ def sample(
     bounds = (cutoff * edges / (2 * math.pi)).long().tolist()
     first, second, last = sorted(range(3), key=lambda axis: bounds[axis])
     integers, multiplicity = _grid(bounds, (first, second, last), cells)
-    reciprocal = _reciprocal(cells)
-    wave_vectors = integers @ reciprocal[:, None]
+    rows = reciprocal(cells)
+    wave_vectors = integers @ rows[:, None]
     k2 = (wave_vectors * wave_vectors).sum(-1)
     inside = k2.detach() < cutoff**2
     used = inside.any(0).any(-1)
@@ -197,14 +197,14 @@ def sample(
         columns=integers[used, 0][:, [first, second]],
         heights=integers[0, :, last],
         axes=(first, second, last),
-        reciprocal=reciprocal,
+        reciprocal=rows,
         wave_vectors=wave_vectors,
         k2=k2,
         weights=kernel.evaluate(wave_vectors, k2, cells) * multiplicity,
     )
 
 
-def _reciprocal(cells: Tensor) -> Tensor:
+def reciprocal(cells: Tensor) -> Tensor:
     """Rows b_i = 2π a_j × a_k / a_i·(a_j × a_k): (B, 3, 3); for 3 × 3 far cheaper than LAPACK."""
     faces = torch.linalg.cross(cells.roll(-1, dims=1), cells.roll(-2, dims=1))
     return 2 * math.pi * faces / (cells[:, :1] * faces[:, :1]).sum(-1, keepdim=True)

@@ -1,0 +1,146 @@
+"""Which mesh to use: size, spline order and the cell it lies in, chosen once from the accuracy."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from asesc.electrostatics.accuracy import (
+    ORDERS,
+    TIGHTEST,
+    gaussian_range,
+    mesh_error,
+    mesh_ratio,
+)
+from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel, extents
+from asesc.electrostatics.stencil import good_size
+from asesc.system import System
+
+# Relative CPU cost of one point of a stencil and of one point of the mesh (two transforms).
+_TAP, _POINT = 1.0, 6.0
+
+#: Width of the edge of the open boundary's box, in Gaussian widths: see :mod:`.open_mesh`.
+EDGE = 1.6
+
+
+@dataclass(frozen=True)
+class MeshPlan:
+    """Integer mesh and the lengths it spans along open axes.
+
+    Keep one for a run: with the plan fixed the energy is a smooth function of positions and cell,
+    while a plan made anew may jump to another size and shift the energy by its small error.
+
+    Parameters
+    ----------
+    shape : tuple of 3 int
+        Mesh points along the cell vectors, even.
+    lengths : tuple of 3 (float or None), Å
+        Length of the computational cell along open axes, None along periodic ones.
+    order : int
+        Spline order.
+    width : float, Å
+        Smallest Gaussian width on the mesh.
+    error : float
+        Estimated relative force error.
+    accuracy : float
+        The error that was asked for.
+    """
+
+    shape: tuple[int, int, int]
+    lengths: tuple[float | None, float | None, float | None]
+    order: int
+    width: float
+    error: float
+    accuracy: float
+
+
+def plan_mesh(
+    system: System,
+    kernel: PeriodicKernel | SlabKernel | OpenKernel,
+    *,
+    width_range: tuple[float, float],
+    lmax: int,
+    accuracy: float,
+) -> MeshPlan:
+    """The cheapest mesh with an estimated relative force error below ``accuracy``.
+
+    Along an open axis the spacing is fixed and the length a multiple of it, so that small motions
+    of the atoms do not change the mesh.
+    """
+    accuracy = max(accuracy, TIGHTEST)
+    narrow, wide = width_range
+    rooms = _room(system, kernel, width_range, accuracy)
+    edges = torch.linalg.vector_norm(system.cell.detach(), dim=-1).amax(0).tolist()
+    needed, extent = [], 1.0
+    for edge, room in zip(edges, rooms, strict=True):
+        needed.append(edge if room is None else 2 * (room.extent + room.rim))
+        extent *= edge if room is None else max(room.extent, wide)
+    size = extent ** (1 / 3)
+    best: tuple[float, MeshPlan] | None = None
+    for order in ORDERS:
+        ratio = mesh_ratio(accuracy, order=order, width=narrow, lmax=lmax, size=size)
+        spacing = ratio * narrow
+        shape = tuple(good_size(length / spacing) for length in needed)
+        cost = _TAP * system.n_atoms * order**3 + _POINT * system.n_structures * math.prod(shape)
+        if best is None or cost < best[0]:
+            lengths = tuple(
+                None if room is None else n * spacing for n, room in zip(shape, rooms, strict=True)
+            )
+            coarsest = max(
+                edge / n if room is None else spacing
+                for n, edge, room in zip(shape, edges, rooms, strict=True)
+            )
+            error = mesh_error(coarsest / narrow, order=order, width=narrow, lmax=lmax, size=size)
+            plan = MeshPlan(shape, lengths, order, narrow, error, accuracy)  # type: ignore[arg-type]
+            best = cost, plan
+    assert best is not None
+    return best[1]
+
+
+@dataclass(frozen=True)
+class _Room:
+    """Along an open axis: extent of the atoms, and what is needed beyond it on either side, Å."""
+
+    extent: float
+    rim: float
+
+
+def _room(
+    system: System,
+    kernel: PeriodicKernel | SlabKernel | OpenKernel,
+    width_range: tuple[float, float],
+    accuracy: float,
+) -> list[_Room | None]:
+    narrow, wide = width_range
+    decay = gaussian_range(accuracy)
+    if isinstance(kernel, OpenKernel):
+        # Wider Gaussians are the narrowest ones spread over a further √(wide² − narrow²).
+        edge = math.hypot(EDGE * narrow, math.sqrt(2 * (wide**2 - narrow**2)))
+        reach = extents(system, system.positions.detach()).amax(0).tolist()
+        return [_Room(length, edge * decay) for length in reach]
+    rooms: list[_Room | None] = [None, None, None]
+    if isinstance(kernel, SlabKernel):
+        cells = kernel.cells(system, 0.0).detach()
+        twice = torch.linalg.vector_norm(cells[:, kernel.axis], dim=-1).max()
+        rooms[kernel.axis] = _Room(0.5 * float(twice), 2 * wide * decay)
+    return rooms
+
+
+def mesh_cells(
+    system: System, kernel: PeriodicKernel | SlabKernel | OpenKernel, plan: MeshPlan
+) -> Tensor:
+    """Computational cells of the plan, (B, 3, 3), Å; differentiable along periodic vectors."""
+    if isinstance(kernel, OpenKernel):
+        lengths = system.cell.new_tensor([length or 0.0 for length in plan.lengths])
+        return torch.diag(lengths).expand(system.n_structures, 3, 3)
+    cells = kernel.cells(system, 1.0)
+    if not isinstance(kernel, SlabKernel):
+        return cells
+    rows = list(cells.unbind(1))
+    normal = rows[kernel.axis]
+    length = torch.linalg.vector_norm(normal, dim=-1, keepdim=True)
+    rows[kernel.axis] = normal / length * plan.lengths[kernel.axis]
+    return torch.stack(rows, dim=1)
