@@ -93,15 +93,15 @@ def pair_interaction(separation: Tensor, width2: Tensor, lmax: int) -> Tensor:
     doi:10.1016/0021-9991(78)90092-X, eqs. 4.6–4.8.
     """
     exponent = 0.5 / width2
-    hermite = _hermite_coulomb(separation, exponent, 2 * lmax)
+    hermite = hermite_coulomb(separation, exponent, 2 * lmax)
     terms = torch.stack(list(hermite.values()), dim=-1)
-    blocks = terms @ _pair_matrix(lmax, tuple(hermite)).to(terms)
+    blocks = terms @ pair_matrix(lmax, tuple(hermite)).to(terms)
     return blocks.unflatten(-1, (n_components(lmax), n_components(lmax)))
 
 
 @lru_cache(maxsize=8)
 @torch.inference_mode(False)
-def _pair_matrix(lmax: int, powers: tuple[tuple[int, int, int], ...]) -> Tensor:
+def pair_matrix(lmax: int, powers: tuple[tuple[int, int, int], ...]) -> Tensor:
     """R_a(∇_a) R_b(∇_b) as derivatives with respect to r_a − r_b, (len(powers), M²).
 
     ∇_b contributes (−1)^l'.
@@ -120,7 +120,7 @@ def _pair_matrix(lmax: int, powers: tuple[tuple[int, int, int], ...]) -> Tensor:
     return matrix.flatten(1)
 
 
-def _hermite_coulomb(
+def hermite_coulomb(
     separation: Tensor, exponent: Tensor, order: int
 ) -> dict[tuple[int, int, int], Tensor]:
     """∂_x^t ∂_y^u ∂_z^v of k_e erf(√a r)/r for all t + u + v ≤ order."""
