@@ -9,7 +9,8 @@ import torch
 from torch import Tensor
 
 from asesc.density import GaussianBasis
-from asesc.electrostatics.direct import DirectCoulomb
+from asesc.electrostatics.accuracy import DEFAULT
+from asesc.electrostatics.backends import bind_backend
 from asesc.electrostatics.kernels import (
     ElectrodeKernel,
     OpenKernel,
@@ -18,12 +19,12 @@ from asesc.electrostatics.kernels import (
     extents,
 )
 from asesc.electrostatics.operator import CoulombOperator
-from asesc.electrostatics.reciprocal import ReciprocalCoulomb
+from asesc.electrostatics.plan import MeshPlan
 from asesc.errors import InputError, did_you_mean
 from asesc.system import System
 
-#: Default neglected fraction of the spectrum; relative force errors follow at about ten times it.
-ACCURACY = 1e-10
+#: Default relative force error; see :mod:`~asesc.electrostatics.accuracy`.
+ACCURACY = DEFAULT
 
 #: Boundaries by name; filled by subclassing :class:`Boundary`.
 BOUNDARIES: dict[str, type[Boundary]] = {}
@@ -37,6 +38,8 @@ class Boundary(ABC):
     """
 
     name: ClassVar[str]
+    #: Engine used where :meth:`bind` is not told; see :mod:`~asesc.electrostatics.backends`.
+    backend: ClassVar[str] = "auto"
 
     def __init_subclass__(cls, *, name: str, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
@@ -48,11 +51,34 @@ class Boundary(ABC):
     def accepts(pbc: tuple[bool, bool, bool]) -> bool:
         """Whether this boundary is the one meant by ASE's ``pbc``."""
 
-    @abstractmethod
     def bind(
-        self, system: System, basis: GaussianBasis, *, accuracy: float = ACCURACY
+        self,
+        system: System,
+        basis: GaussianBasis,
+        *,
+        accuracy: float = ACCURACY,
+        backend: str | None = None,
+        plan: MeshPlan | None = None,
     ) -> CoulombOperator:
-        """The Coulomb operator of one geometry."""
+        """The Coulomb operator of one geometry; its ``report`` says how it is computed.
+
+        Parameters
+        ----------
+        accuracy : float
+            Relative force error.
+        backend : str, optional
+            ``"auto"`` or one of :data:`~asesc.electrostatics.backends.BACKENDS`.
+        plan : MeshPlan, optional
+            Of the report of an earlier operator, to keep its mesh while the cell changes.
+        """
+        return bind_backend(
+            system,
+            basis,
+            self.kernel(system),
+            accuracy=accuracy,
+            backend=backend or self.backend,
+            plan=plan,
+        )
 
     @abstractmethod
     def kernel(self, system: System) -> PeriodicKernel | SlabKernel | OpenKernel:
@@ -66,11 +92,6 @@ class Open(Boundary, name="open"):
     def accepts(pbc: tuple[bool, bool, bool]) -> bool:
         return not any(pbc)
 
-    def bind(
-        self, system: System, basis: GaussianBasis, *, accuracy: float = ACCURACY
-    ) -> CoulombOperator:
-        return DirectCoulomb(system, basis)
-
     def kernel(self, system: System) -> OpenKernel:
         """Truncated outside the structure."""
         return OpenKernel()
@@ -79,14 +100,11 @@ class Open(Boundary, name="open"):
 class OpenReciprocal(Open, name="open-reciprocal"):
     """The open boundary by the truncated kernel; the same answer as :class:`Open`."""
 
+    backend = "direct-k"
+
     @staticmethod
     def accepts(pbc: tuple[bool, bool, bool]) -> bool:
         return False
-
-    def bind(
-        self, system: System, basis: GaussianBasis, *, accuracy: float = ACCURACY
-    ) -> CoulombOperator:
-        return ReciprocalCoulomb(system, basis, kernel=self.kernel(system), accuracy=accuracy)
 
 
 class Periodic(Boundary, name="periodic"):
@@ -95,12 +113,6 @@ class Periodic(Boundary, name="periodic"):
     @staticmethod
     def accepts(pbc: tuple[bool, bool, bool]) -> bool:
         return all(pbc)
-
-    def bind(
-        self, system: System, basis: GaussianBasis, *, accuracy: float = ACCURACY
-    ) -> CoulombOperator:
-        kernel = self.kernel(system)
-        return ReciprocalCoulomb(system, basis, kernel=kernel, accuracy=accuracy)
 
     def kernel(self, system: System) -> PeriodicKernel:
         """Without k = 0."""
@@ -114,12 +126,6 @@ class Slab(Boundary, name="slab"):
     @staticmethod
     def accepts(pbc: tuple[bool, bool, bool]) -> bool:
         return sum(pbc) == 2
-
-    def bind(
-        self, system: System, basis: GaussianBasis, *, accuracy: float = ACCURACY
-    ) -> CoulombOperator:
-        kernel = self.kernel(system)
-        return ReciprocalCoulomb(system, basis, kernel=kernel, accuracy=accuracy)
 
     def kernel(self, system: System) -> SlabKernel:
         """Truncated along the open axis."""

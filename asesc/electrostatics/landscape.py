@@ -9,6 +9,7 @@ from torch import Tensor
 
 from asesc.density import Density
 from asesc.density.grid import Grid, density_at
+from asesc.electrostatics.accuracy import spectral_fraction
 from asesc.electrostatics.boundary import ACCURACY, Boundary
 from asesc.electrostatics.field import along_open_axes
 from asesc.electrostatics.fourier import FourierSeries
@@ -144,7 +145,7 @@ class Landscape:
             self.density.basis,
             kernel=kernel,
             # Only one Gaussian instead of two damps the spectrum.
-            accuracy=self.accuracy**2,
+            accuracy=spectral_fraction(self.accuracy) ** 2,
             reach=_overhang(self.system, points),
         )
         factor = waves.structure_factor(self.density.coefficients)

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from torch import Tensor
 
 from asesc.density import GaussianBasis
+from asesc.electrostatics.gaussian import pair_interaction
+from asesc.electrostatics.plane_waves import plane_waves
 from asesc.errors import InputError
 from asesc.system import System
+
+if TYPE_CHECKING:
+    from asesc.electrostatics.backends import BackendReport
 
 
 class CoulombOperator(ABC):
@@ -23,6 +29,9 @@ class CoulombOperator(ABC):
     with the self-interaction of every Gaussian on the diagonal of J: for a charge of width σ it
     is k_e/(σ√π), i.e. 8.124 V/e at 1 Å.
     """
+
+    #: Which engine it is and its error, where a boundary has chosen it.
+    report: BackendReport | None = None
 
     def __init__(self, system: System, basis: GaussianBasis) -> None:
         self.system = system
@@ -49,6 +58,16 @@ class CoulombOperator(ABC):
     def energy(self, coefficients: Tensor) -> Tensor:
         """½ ⟨p, J p⟩ of every structure, (B,), eV."""
         return 0.5 * self.system.sum((coefficients * self.potential(coefficients)).sum(-1))
+
+    def diag(self) -> Tensor:
+        """Interaction of every function with itself alone, without images: (N, M), V Å^−l."""
+        zero = self.basis.widths.new_zeros(len(self.basis.widths), 3)
+        blocks = pair_interaction(zero, 2 * self.basis.widths**2, self.basis.lmax)
+        return blocks.diagonal(dim1=1, dim2=2)
+
+    def lowk_basis(self, n: int) -> Tensor:
+        """The ``n``/2 longest waves on every function, in which J is largest: (N, M, n)."""
+        return plane_waves(self.system, self.basis, n)
 
     def __add__(self, other: CoulombOperator) -> CoulombOperator:
         return _Sum(self, other)
