@@ -207,12 +207,8 @@ class Model(Potential):
         start : Tensor, (N, M), e Å^l, optional
             See :class:`Problem`.
         """
-        system = self._accepted(system.to(dtype=torch.float64))
-        features = self.backbone(system)
-        coulomb = boundary_for(boundary, system.pbc).bind(
-            system, self.basis(system), accuracy=accuracy
-        )
-        problem = Problem(system, features, coulomb, scf or SCFOptions(), start)
+        problem = self.problem(system, boundary=boundary, accuracy=accuracy, scf=scf, start=start)
+        system, features, coulomb = problem.system, problem.features, problem.coulomb
         level = system.fermi_level
         state = self.solve(problem) if level is None else self.solve_at_fermi_level(problem)
         charge = system.charge if level is None else system.sum(state.coefficients[:, 0])
@@ -244,6 +240,28 @@ class Model(Potential):
                 state.chemical_potential if periodic_axis_of_field(system) is None else None
             ),
         )
+
+    def problem(
+        self,
+        system: System,
+        *,
+        boundary: str = "auto",
+        accuracy: float = ACCURACY,
+        scf: SCFOptions | None = None,
+        start: Tensor | None = None,
+    ) -> Problem:
+        """Everything that is fixed while the density is being found; keywords of :meth:`forward`.
+
+        Raises
+        ------
+        InputError
+            If the family has no answer for this field or Fermi level.
+        """
+        system = self._accepted(system.to(dtype=torch.float64))
+        coulomb = boundary_for(boundary, system.pbc).bind(
+            system, self.basis(system), accuracy=accuracy
+        )
+        return Problem(system, self.backbone(system), coulomb, scf or SCFOptions(), start)
 
     def _accepted(self, system: System) -> System:
         """The system with the field that this family sees, or InputError."""

@@ -160,6 +160,9 @@ def _converge(density_map: DensityMap, start: Tensor) -> tuple[Tensor, Solution]
             ramped=density_map.ramped,
             energy_error=energy_error,
         )
+    held = problem.system.fermi_level is not None
+    if not (held or torch.is_grad_enabled()):
+        return coefficients, solution
     inverse = frozen_jacobian(
         density_map.residual,
         coefficients,
@@ -167,7 +170,7 @@ def _converge(density_map: DensityMap, start: Tensor) -> tuple[Tensor, Solution]
         options=options,
         jacobian=density_map.jacobian,
     )
-    if problem.system.fermi_level is not None:
+    if held:
         # dQ/dμ = −1/(d²E/dQ²) of the converged density must be negative.
         drawn = inverse(density_map.level_derivative(coefficients), False)
         change = problem.system.sum(drawn[:, 0])

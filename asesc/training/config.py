@@ -94,6 +94,36 @@ class OptimiserConfig:
 
 
 @dataclass(frozen=True, kw_only=True)
+class SelfConsistencyConfig:
+    """How the map of a ``FixedPoint`` model is trained; other families have none.
+
+    By default through the converged density, whose derivatives are exact (implicit
+    differentiation). See :mod:`asesc.training.self_consistency`.
+
+    Parameters
+    ----------
+    direct : float
+        First fraction of the run in which the map alone is trained, on the reference density: the
+        loss is that of F(p_ref) − p_ref in the labels ``charges`` and ``dipoles``, and nothing is
+        solved. A cheap start; what it learns need not be stable when iterated.
+    spectral_radius : float
+        Largest modulus ρ₀ of the eigenvalues of ∂F/∂p that costs nothing; 0 switches the term off.
+    spectral_weight : float
+        Weight of the mean of max(0, ρ − ρ₀)² in the loss.
+    """
+
+    direct: float = 0.0
+    spectral_radius: float = 0.0
+    spectral_weight: float = 1.0
+
+    def __post_init__(self) -> None:
+        if self.direct > 1:
+            raise InputError(
+                f"self_consistency: direct is {self.direct:g}, not a fraction of 0 to 1"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class TrainingConfig:
     """One training run.
 
@@ -113,6 +143,8 @@ class TrainingConfig:
         Targets of the last step: over the fraction ``optimiser.decay`` of the run, targets go
         geometrically from the first to these. Labels not named keep theirs. A tight energy target
         from the start would drown the forces, which hold most of the information.
+    self_consistency : SelfConsistencyConfig
+        Section of its own, for families with a map.
     card : mapping
         Texts of the model card: level_of_theory, training_data, limits, licence, citation.
     output : str
@@ -136,6 +168,7 @@ class TrainingConfig:
     model: Mapping[str, Any] = field(default_factory=dict)
     final_targets: Mapping[str, float] = field(default_factory=dict)
     optimiser: OptimiserConfig = field(default_factory=OptimiserConfig)
+    self_consistency: SelfConsistencyConfig = field(default_factory=SelfConsistencyConfig)
     card: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float32"
     seed: int = 0
@@ -199,7 +232,11 @@ def _located(text: str, base: Path) -> str:
     return str(base / expanded)
 
 
-_SECTIONS: dict[str, type] = {"data": DataConfig, "optimiser": OptimiserConfig}
+_SECTIONS: dict[str, type] = {
+    "data": DataConfig,
+    "optimiser": OptimiserConfig,
+    "self_consistency": SelfConsistencyConfig,
+}
 
 
 def _build(cls: type, raw: Any, *, where: str) -> Any:

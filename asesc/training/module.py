@@ -16,6 +16,7 @@ from asesc.training.config import TrainingConfig
 from asesc.training.data import Batch
 from asesc.training.evaluate import Comparison
 from asesc.training.loss import residuals, total_loss
+from asesc.training.self_consistency import map_residuals, require_map, spectral_penalty
 
 
 class Training(lightning.LightningModule):
@@ -29,6 +30,7 @@ class Training(lightning.LightningModule):
 
     def __init__(self, model: Model, config: TrainingConfig) -> None:
         super().__init__()
+        require_map(model, config)
         self.model = model
         self._config = config
         self._comparison = Comparison()
@@ -40,14 +42,26 @@ class Training(lightning.LightningModule):
     def training_step(self, batch: Batch, index: int) -> Tensor:
         """Loss of one batch, Σ_label ⟨(error/target)²⟩."""
         targets = self._targets()
-        differences = residuals(self.model, batch, targets, probe=self._probe(batch))
+        if self._is_direct():
+            differences = map_residuals(self.model, batch)
+        else:
+            differences = residuals(self.model, batch, targets, probe=self._probe(batch))
         losses = total_loss(differences, batch, targets)
+        settings = self._config.self_consistency
+        if settings.spectral_radius:
+            penalty = spectral_penalty(self.model, batch, settings.spectral_radius)
+            losses["spectral_radius"] = settings.spectral_weight * penalty
         for label, loss in losses.items():
             self.log(f"loss_{label}", loss.detach(), on_epoch=True, on_step=False, batch_size=1)
         # A batch may lack every label; its loss is then zero and moves nothing.
         total = sum(losses.values(), start=0.0 * next(self.model.parameters()).sum())
         self.log("loss", total.detach(), prog_bar=True, on_epoch=True, batch_size=1)
         return total
+
+    def _is_direct(self) -> bool:
+        """Whether this step trains one application of the map to the reference density."""
+        steps = int(self.trainer.estimated_stepping_batches)
+        return self.global_step < self._config.self_consistency.direct * steps
 
     def _targets(self) -> dict[str, float]:
         """Targets of this step: geometrically from the first to the final ones over the decay."""
