@@ -201,7 +201,7 @@ def density_of_states(
     width : float, cm⁻¹
         Standard deviation of the Gaussian that smooths the sampled frequencies.
     """
-    sampled = ph.run_mesh(mesh, with_eigenvectors=True)
+    sampled = ph.run_mesh(mesh, with_eigenvectors=True, is_gamma_center=True)
     frequencies = PER_THZ * np.array(sampled.frequencies)
     # A point stands for its star: symmetry exchanges atoms of one element only.
     weights = np.array(sampled.weights) / np.sum(sampled.weights)
@@ -235,7 +235,7 @@ def thermal_properties(
         By default 0 to 1000 K.
     """
     chosen = np.linspace(0, 1000, 101) if temperatures is None else np.asarray(temperatures)
-    ph.run_mesh(mesh)
+    ph.run_mesh(mesh, is_gamma_center=True)
     result = ph.run_thermal_properties(temperatures=chosen, exclude_gamma_acoustic=True)
     return ThermalProperties(
         np.array(result.temperatures),
