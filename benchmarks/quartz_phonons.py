@@ -36,7 +36,8 @@ HIGH_FREQUENCY = (1 + 0.28604141 + 1.07044083, 1 + 0.28851804 + 1.09509924)
 #: Am. 57, 341 (1967), doi:10.1364/JOSA.57.000341.
 STATIC = (2.106**2, 2.154**2)
 
-#: (TO, LO), cm⁻¹, both ascending, as they alternate along one direction: Scott, Porto, Phys. Rev. 161, 903 (1967), doi:10.1103/PhysRev.161.903.
+#: (TO, LO), cm⁻¹, both ascending, since they alternate along one direction: Scott, Porto, Phys.
+#: Rev. 161, 903 (1967), doi:10.1103/PhysRev.161.903.
 A2_MODES = ((364, 388), (495, 552), (778, 791), (1080, 1235))
 E_MODES = (
     (128, 128),
