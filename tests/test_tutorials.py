@@ -32,7 +32,7 @@ def play(tmp_path, monkeypatch):
 
 def test_there_is_a_test_for_every_tutorial():
     numbers = sorted(path.name[:2] for path in TUTORIALS.glob("*.py"))
-    assert numbers == ["01", "02", "03", "04", "07", "08"]
+    assert numbers == ["01", "02", "03", "04", "07", "08", "09", "10"]
 
 
 def test_first_calculation(play):
@@ -94,3 +94,21 @@ def test_ir_spectrum(play):
     assert names["lines"].intensities[names["brightest"]] > 100
     # Along the dipole a field weakens C=O; rates measured for carbonyls are near 1 cm⁻¹/(MV/cm).
     assert -2.0 < names["tuning"] / 100 < -0.3
+
+
+def test_slab_potential(play):
+    names = play("09")
+    assert names["dipoles"].dipole_step == pytest.approx(names["helmholtz"], abs=1e-6)
+    assert names["biased"].vacuum_fields == pytest.approx((0.1, 0.1), abs=1e-6)
+    assert abs(names["inside"]) < 0.005 * names["FIELD"]
+    plates = 4 * np.pi * names["COULOMB"] / names["biased"].area
+    assert names["slope"] == pytest.approx(plates, rel=1e-6)
+    assert 0 < names["plane"] < 1.0
+
+
+def test_charged_defect(play):
+    names = play("10")
+    assert "outside the trained range" in names["refusal"]
+    assert names["growth"].dielectric == pytest.approx(names["table"].dielectric[0, 0], rel=0.01)
+    assert (names["corrected_errors"] < 0.03 * names["errors"]).all()
+    assert (np.diff(names["corrected_errors"]) < 0).all()

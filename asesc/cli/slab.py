@@ -55,8 +55,8 @@ def slab(
 ) -> None:
     """Potential and charge averaged over the layers of a slab or a crystal.
 
-    Example: `asesc slab quartz --model quartz --axis c --period 1.8 --cube` averages over the
-    planes across c of the crystal that ships with the model, and over the 1.8 Å after which its
+    Example: `asesc slab quartz --model quartz --axis c --period 1.833 --cube` averages over the
+    planes across c of the crystal that ships with the model, and over the 1.833 Å after which its
     layers repeat; it writes `quartz-profile.csv`, `quartz-profile.png`, `quartz-potential.cube` and
     `quartz-charge.cube`. For a slab (pbc along two directions, or a cell with vacuum and `--open`)
     it prints the vacuum levels of both sides, the dipole step and the work functions.

@@ -54,7 +54,7 @@ class Landscape:
     system : System
     density : Density
     accuracy : float
-        Neglected fraction exp(−k_c²σ²/2) of the spectrum.
+        Of forces in the operator; potentials are as good relative to their range.
 
     Notes
     -----

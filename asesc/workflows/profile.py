@@ -184,7 +184,8 @@ class PotentialProfile:
             self._mark_levels(upper)
         for axes in (upper, lower):
             axes.grid(alpha=0.25)
-            axes.axvspan(*self.nuclei, color="0.93", zorder=0)
+            if self.period is None:
+                axes.axvspan(*self.nuclei, color="0.93", zorder=0)
         upper.legend(fontsize=8)
         upper.set(ylabel="potential (V)")
         upper.set_title(self.title, fontsize=10)
