@@ -60,8 +60,8 @@ def result_table(atoms: Atoms, model: str) -> Table:
 
 
 _DENSITY_CHARGES = (
-    "Density charges make the long-range potential together with atomic dipoles; how an atom moves "
-    "polarisation is its Born charge, not its density charge."
+    "Density charges and atomic dipoles make the long-range potential, and only together mean "
+    "something; what an atom carries when it moves is its Born charge."
 )
 
 
