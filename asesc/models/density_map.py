@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
+from asesc.electrostatics.kernels import extents
 from asesc.errors import SCFError
 from asesc.models.base import Problem
 from asesc.models.ensembles import increasing_root
 from asesc.models.moments import coefficients_of
 from asesc.models.potential_features import PotentialMap
 from asesc.models.updates import Answer
-from asesc.solvers import attach_derivatives
+from asesc.solvers import attach_derivatives, long_waves, screening
 from asesc.system import System
 
 #: e/V of a whole structure: what is left of the exchange with the reservoir where the model has
@@ -170,6 +172,19 @@ class DensityMap:
         x = levels + level[self.problem.system.batch][:, None]
         return self.answer.on_atoms(x) + _TRACE * self.environment.share * x[:, 0]
 
+    def precondition(self, coefficients: Tensor) -> Callable[[Tensor], Tensor]:
+        """Approximate (∂r/∂p)⁻¹ for metals: undoes the sloshing of charge across the structure."""
+        system = self.problem.system
+        susceptibility = torch.zeros_like(coefficients)
+        susceptibility[:, 0] = self._slopes(coefficients)[0].sum(-1)
+        m = self.problem.basis.n_components
+        waves = long_waves(_depth(system), layout=system.layout, n_components=m)
+
+        def potential(p: Tensor) -> Tensor:
+            return (self.potential(p) - self.potential.external[:, None])[:, 0]
+
+        return screening(waves, potential, susceptibility, layout=system.layout)
+
     def level_derivative(self, coefficients: Tensor) -> Tensor:
         """∂F/∂μ at fixed p, (N, M), without graph."""
         derivative = torch.zeros_like(coefficients)
@@ -229,3 +244,26 @@ class DensityMap:
         response = response.reshape(n_structures, atoms.shape[1], n * m, n * m)
         identity = torch.eye(n * m, dtype=atoms.dtype, device=atoms.device)
         return identity + (response @ self.potential.dense).sum(1)
+
+
+def _depth(system: System) -> Tensor:
+    """Position of every atom across its structure, 0 to 1, (N,): along the open axis of a slab,
+    the longest vector of a crystal and the longest Cartesian extent of a molecule.
+    """
+    frame = torch.eye(3, dtype=system.cell.dtype, device=system.cell.device)
+    frame = frame.expand(system.n_structures, 3, 3)
+    if any(system.pbc):
+        cell = system.cell.detach()
+        normals = torch.linalg.cross(cell.roll(-1, dims=1), cell.roll(-2, dims=1))
+        frame = normals / torch.linalg.vector_norm(normals, dim=-1, keepdim=True).clamp(min=1e-300)
+    heights = torch.einsum("ia,ika->ik", system.positions.detach(), frame[system.batch])
+    low, extent = heights.new_zeros(system.n_structures, 3), extents(system, heights)
+    index = system.batch[:, None].expand_as(heights)
+    low = low.scatter_reduce(0, index, heights, "amin", include_self=False)
+    if sum(system.pbc) == 2:
+        axis = torch.full_like(system.counts, system.pbc.index(False))
+    else:
+        axis = extent.argmax(-1)
+    along = axis[system.batch][:, None]
+    spread = extent[system.batch].gather(1, along).clamp(min=1e-6)
+    return ((heights - low[system.batch]).gather(1, along) / spread)[:, 0]

@@ -142,7 +142,6 @@ class FixedPoint(Model, family="FixedPoint"):
 def _converge(density_map: DensityMap, start: Tensor) -> tuple[Tensor, Solution]:
     """The density with p = F(p), (N, M), with two exact derivatives."""
     problem = density_map.problem
-    layout, options = problem.system.layout, problem.options
     with torch.no_grad():
         # Work of moving a misplaced charge, in the potential of the start.
         work = problem.coulomb.potential(start) + density_map.potential.external
@@ -150,26 +149,23 @@ def _converge(density_map: DensityMap, start: Tensor) -> tuple[Tensor, Solution]
     def energy_error(residual: Tensor) -> Tensor:
         return problem.system.sum((work * residual).sum(-1)).abs()
 
+    how: dict[str, Any] = {"layout": problem.system.layout, "options": problem.options}
+    if problem.is_small:
+        how["jacobian"] = density_map.jacobian
+    else:
+        how["precondition"] = density_map.precondition(start)
     with torch.no_grad():
         coefficients, solution = solve_fixed_point(
             density_map.residual,
             start,
-            layout=layout,
-            options=options,
-            jacobian=density_map.jacobian,
             ramped=density_map.ramped,
             energy_error=energy_error,
+            **how,
         )
     held = problem.system.fermi_level is not None
     if not (held or torch.is_grad_enabled()):
         return coefficients, solution
-    inverse = frozen_jacobian(
-        density_map.residual,
-        coefficients,
-        layout=layout,
-        options=options,
-        jacobian=density_map.jacobian,
-    )
+    inverse = frozen_jacobian(density_map.residual, coefficients, **how)
     if held:
         # dQ/dμ = −1/(d²E/dQ²) of the converged density must be negative.
         drawn = inverse(density_map.level_derivative(coefficients), False)

@@ -321,3 +321,25 @@ def test_running_out_of_maps_is_an_error():
 def test_unknown_updates_are_refused():
     with pytest.raises(InputError, match=r"update='gate' is not known. Did you mean 'gated'\?"):
         FixedPoint(backbone={}, update="gate")
+
+
+@pytest.mark.parametrize("pbc", [FREE, BULK, (True, True, False)])
+def test_large_structures_get_the_same_numbers_without_matrices(pbc):
+    """Energy, forces, stress and polarisability by the ladder and Krylov solves."""
+    model = random_model("FixedPoint", update="gated")
+    system = replace(example_system(NUMBERS, pbc), charge=tensor(1.0))
+    stress = pbc != FREE
+    direct, iterative = (
+        energy_and_forces(partial(model, scf=SCFOptions(dense_limit=n)), system, stress=stress)
+        for n in (1500, 0)
+    )
+    assert "Newton" in direct.prediction.solution.method
+    assert iterative.prediction.solution.stages[1].name == "Anderson"
+    close = partial(torch.testing.assert_close, atol=1e-6, rtol=0)
+    close(iterative.prediction.energy, direct.prediction.energy)
+    close(iterative.forces, direct.forces)
+    close(iterative.stress, direct.stress)
+    alphas = [
+        polarizability(partial(model, scf=SCFOptions(dense_limit=n)), system) for n in (1500, 0)
+    ]
+    close(*alphas)
