@@ -19,8 +19,8 @@ from asesc.models.transfers import itinerant_dipole
 from asesc.solvers import Solution, attach_derivatives, frozen_jacobian, minimise
 from asesc.system import System
 
-#: Slope, √eV, at which a convex minimisation is close enough for Newton's method to finish: the
-#: energy is then within about its square.
+#: Slope, √eV, at which a minimisation is close enough for Newton's method to finish: the energy is
+#: then within about its square. In metals rounding alone makes slopes of 1e-7.
 _HANDOVER = 1e-5
 _CORRECTIONS = 6
 
@@ -150,8 +150,7 @@ def find_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solutio
     """
     problem, scale = surface.problem, surface.scale(start)
     layout, options = problem.system.layout, problem.options
-    is_convex = surface.atoms.is_convex
-    near = replace(options, tolerance=max(options.tolerance, _HANDOVER)) if is_convex else options
+    near = replace(options, tolerance=max(options.tolerance, _HANDOVER))
     blocks = layout.pad(scale).flatten(1)
 
     def hessian(x: Tensor) -> Tensor:
@@ -163,7 +162,7 @@ def find_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solutio
         layout=layout,
         options=near,
         hessian=hessian if problem.is_small else None,
-        convex=is_convex,
+        convex=surface.atoms.is_convex,
     )
     w, moved = _finished(surface, x * scale)
     return w, replace(solution, iterations=solution.iterations + len(moved), residual=moved[-1])

@@ -15,6 +15,7 @@ from asesc.models.energy_functional import find_minimum, state_at
 from asesc.models.energy_surface import EnergySurface
 from asesc.models.moments import coefficients_of
 from asesc.response import energy_and_forces, polarizability
+from asesc.response.polarizability import field_derivative
 from asesc.solvers import SCFOptions
 from asesc.testing import check_model, example_system
 from asesc.testing.structures import ALL_PBC
@@ -231,6 +232,21 @@ def test_errors_of_energy_and_forces_scale_as_the_first_and_second_power_of_the_
     assert forces[1] / forces[2] == pytest.approx(10, rel=0.1)
 
 
+@pytest.mark.parametrize("pbc", [FREE, SHEET])
+def test_products_find_the_same_minimum_as_matrices(pbc):
+    """Beyond the dense limit: Newton–CG, and Krylov solves for the derivatives."""
+    model, system = random_model("EnergyFunctional"), example_system(NUMBERS, pbc)
+    positions = system.positions.clone().requires_grad_()
+    moved = replace(system, positions=positions, charge=system.charge + 1)
+    results = []
+    for limit in (1500, 0):
+        prediction = model(moved, scf=SCFOptions(dense_limit=limit))
+        (slope,) = torch.autograd.grad(prediction.energy.sum() + prediction.dipole.sum(), positions)
+        results.append((prediction.energy.detach(), prediction.density.coefficients, slope))
+    for dense, matrix_free in zip(*results, strict=True):
+        torch.testing.assert_close(matrix_free, dense, atol=1e-7, rtol=0)
+
+
 def test_a_loose_tolerance_still_gives_exact_forces():
     """The attached Newton corrections finish what the solver left."""
     model, system = random_model("EnergyFunctional"), example_system(NUMBERS, FREE)
@@ -283,3 +299,62 @@ def test_the_state_of_a_minimum_is_what_the_model_returns():
     field = -(system.electric_field * state.dipole).sum(-1)
     total = state.internal_energy + coulomb + field
     torch.testing.assert_close(total, surface.energy(w))
+
+
+def own_model():
+    """A model that the test may change."""
+    shared = random_model("EnergyFunctional")
+    model = EnergyFunctional(**shared.hyperparameters)
+    model.load_weights(shared.weights())
+    return model
+
+
+def loss_of(model):
+    """Force errors and the polarisability, as in training: first derivatives of the minimum."""
+    system = example_system((8, 1, 1), FREE)
+    field = torch.full((1, 3), 0.1, dtype=torch.float64, requires_grad=True)
+    system = replace(system, electric_field=field, charge=system.charge + 1)
+    result = energy_and_forces(model, system, create_graph=True)
+    alpha = field_derivative(result.prediction, field, create_graph=True)
+    return (result.forces**2).sum() + (alpha**2).sum()
+
+
+def test_gradient_of_a_force_loss():
+    """∂/∂θ of a loss on ∂E/∂R and ∂μ/∂E needs two derivatives of the minimum: attached ones,
+    against finite differences along a random direction of all parameters of the functional.
+    """
+    model = own_model()
+    parameters = [p for name, p in model.named_parameters() if "_head." in name]
+    generator = torch.Generator().manual_seed(0)
+    direction = [torch.randn(p.shape, generator=generator).double() for p in parameters]
+    gradients = torch.autograd.grad(loss_of(model), parameters, materialize_grads=True)
+    slope = sum(float((g * d).sum()) for g, d in zip(gradients, direction, strict=True))
+    step, values = 1e-4, []
+    for shift in (step, -2 * step):
+        with torch.no_grad():
+            for parameter, d in zip(parameters, direction, strict=True):
+                parameter.add_(shift * d)
+        values.append(loss_of(model).item())
+    assert slope == pytest.approx((values[0] - values[1]) / (2 * step), rel=1e-5)
+    assert abs(slope) > 1e-3
+
+
+def test_a_student_learns_its_teacher():
+    """Forces of a functional with other networks are learned by the networks alone."""
+    teacher, student = (own_model() for _ in range(2))
+    heads = [p for name, p in student.named_parameters() if "functional" in name]
+    with torch.no_grad():
+        for parameter in heads:
+            parameter.mul_(0.7)
+    system = example_system((8, 1, 1, 8), BULK)
+    target = energy_and_forces(teacher, system).forces.detach()
+    optimiser = torch.optim.Adam(heads, lr=0.03)
+    losses = []
+    for _ in range(16):
+        forces = energy_and_forces(student, system, create_graph=True).forces
+        loss = ((forces - target) ** 2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        losses.append(loss.item())
+    assert losses[-1] < losses[0] / 4
