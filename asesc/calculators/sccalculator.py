@@ -27,11 +27,12 @@ from asesc.calculators.inputs import (
     require_whole,
     unread_keys,
 )
+from asesc.calculators.many import ManyStructures
 from asesc.calculators.names import unknown_boundary
 from asesc.calculators.opened import OpenedModel, open_model
 from asesc.calculators.prepared import PreparedModel
 from asesc.calculators.responses import respond
-from asesc.calculators.sanity import check_contacts, check_geometry, doubts
+from asesc.calculators.sanity import doubts
 from asesc.calculators.scope import check_elements, check_scope
 from asesc.calculators.sites import read_sites
 from asesc.calculators.spin import choose_spin, parse_spin, refuse_unread_spin
@@ -58,7 +59,7 @@ class _Inputs:
     weights: int
 
 
-class SCCalculator(FreshCalculator):
+class SCCalculator(ManyStructures, FreshCalculator):
     """Energies, forces, stress and electrical response of a model, under ASE's names.
 
     Parameters
@@ -220,12 +221,7 @@ class SCCalculator(FreshCalculator):
         ------
         InputError, ModelScopeError, PropertyUnavailableError, SCFError, IllPosedError
         """
-        check_geometry(atoms)
-        inputs = self._inputs(atoms)
-        self._check_scope(atoms, inputs)
-        system = self._system(atoms, inputs)
-        check_contacts(system)
-        self._advise(atoms, inputs)
+        inputs, system = self._bind(atoms)
         outcome = evaluate(
             self._prepared(atoms, inputs),
             system,
