@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from asesc.errors import InputError
+from asesc.models.convolution import fuse_convolutions
 from asesc.neighbors import Edges, find_edges
 from asesc.system import System
 
@@ -326,7 +327,9 @@ def _build_mace(architecture: Mapping[str, Any]) -> nn.Module:
     with mace_environment():
         from mace import modules
 
-        return modules.ScaleShiftMACE(**constructor_keywords(architecture))
+        mace = modules.ScaleShiftMACE(**constructor_keywords(architecture))
+        fuse_convolutions(mace)
+        return mace
 
 
 def constructor_keywords(architecture: Mapping[str, Any]) -> dict[str, Any]:
