@@ -13,9 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from asesc.errors import InputError
 from asesc.models.backbone import Features
 
-_RADIAL = 8
 _PROJECTED = 8
 _INVERSE_SOFTPLUS_FLOOR = 1e-6
 
@@ -86,17 +86,26 @@ class EdgeScalars(nn.Module):
     """
 
     def __init__(
-        self, n_scalars: int, n_vectors: int, cutoff: float, *, outputs: int, width: int = 32
+        self,
+        n_scalars: int,
+        n_vectors: int,
+        cutoff: float,
+        *,
+        outputs: int,
+        width: int = 32,
+        radials: int = 8,
     ) -> None:
         super().__init__()
-        self.cutoff = cutoff
+        if radials < 1:
+            raise InputError(f"an edge head with {radials} radial functions; take at least 1")
+        self.cutoff, self.radials = cutoff, radials
         self.first = _linear(n_scalars, width)
         self.second = _linear(n_scalars, width, bias=False)
         # Vectors are mixed down to a few channels on atoms, where it is cheap, before projection.
         self.mix_first = _linear(n_vectors, _PROJECTED, bias=False)
         self.mix_second = _linear(n_vectors, _PROJECTED, bias=False)
         self.along = _linear(2 * _PROJECTED, width, bias=False)
-        self.radial = _linear(_RADIAL, width, bias=False)
+        self.radial = _linear(radials, width, bias=False)
         self.net = nn.Sequential(nn.SiLU(), _linear(width, width), nn.SiLU())
         self.out = _linear(width, outputs)
         with torch.no_grad():
@@ -114,7 +123,7 @@ class EdgeScalars(nn.Module):
             self.first(features.scalars)[ends[:, 0]]
             + self.second(features.scalars)[ends[:, 1]]
             + self.along(self._projections(features.vectors, ends, bonds))
-            + self.radial(_bessel(distance, self.cutoff).to(dtype))
+            + self.radial(_bessel(distance, self.cutoff, self.radials).to(dtype))
         )
         return self.out(self.net(hidden)).double()
 
@@ -127,8 +136,8 @@ class EdgeScalars(nn.Module):
         return (both * bonds[..., None]).sum(-2)
 
 
-def _bessel(distance: Tensor, cutoff: float) -> Tensor:
-    """Radial Bessel functions √(2/r_c) sin(nπr/r_c)/r, (E, 8)."""
-    n = torch.arange(1, _RADIAL + 1, dtype=distance.dtype, device=distance.device)
+def _bessel(distance: Tensor, cutoff: float, count: int) -> Tensor:
+    """Radial Bessel functions √(2/r_c) sin(nπr/r_c)/r of n = 1 … ``count``, (E, count)."""
+    n = torch.arange(1, count + 1, dtype=distance.dtype, device=distance.device)
     x = distance[:, None]
     return math.sqrt(2 / cutoff) * torch.sin(n * math.pi * x / cutoff) / x

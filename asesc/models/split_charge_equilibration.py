@@ -14,7 +14,6 @@ from asesc.models.moments import coefficients_of
 from asesc.models.readouts import (
     AtomScalars,
     AtomVectors,
-    EdgeScalars,
     edge_envelope,
     inverse_positive,
     positive,
@@ -111,7 +110,7 @@ class SplitChargeEquilibration(TransferModel, family="SplitChargeEquilibration")
         n_scalars, n_vectors = self.backbone.n_scalars, self.backbone.n_vectors
         raw = [0.0, inverse_positive(_HARDNESS), inverse_positive(1.0)]
         self.charge_head = AtomScalars(n_scalars, bias=raw)
-        self.edge_head = EdgeScalars(n_scalars, n_vectors, self.cutoff, outputs=3)
+        self.edge_head = self.edge_scalars(outputs=3)
         self.dipole_head = self.polarizability_head = None
         if self.lmax > 0:
             self.dipole_head = AtomVectors(n_scalars, n_vectors)

@@ -11,7 +11,6 @@ from asesc.models.moments import coefficients_of
 from asesc.models.readouts import (
     AtomScalars,
     AtomVectors,
-    EdgeScalars,
     edge_envelope,
     inverse_positive,
     positive,
@@ -41,7 +40,7 @@ class SplitCharges(TransferModel, family="SplitCharges"):
         super().__init__(**keywords)
         n_scalars, n_vectors = self.backbone.n_scalars, self.backbone.n_vectors
         self.weight_head = AtomScalars(n_scalars, bias=[inverse_positive(1.0)])
-        self.transfer_head = EdgeScalars(n_scalars, n_vectors, self.cutoff, outputs=1)
+        self.transfer_head = self.edge_scalars(outputs=1)
         self.dipole_head = AtomVectors(n_scalars, n_vectors) if self.lmax > 0 else None
 
     def solve(self, problem: Problem) -> State:

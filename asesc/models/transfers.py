@@ -10,6 +10,7 @@ from torch import Tensor
 from asesc.models.backbone import Features
 from asesc.models.base import Model
 from asesc.models.moments import excess_charge, json_table
+from asesc.models.readouts import EdgeScalars
 from asesc.system import System
 
 
@@ -21,6 +22,9 @@ class TransferModel(Model):
     formal_charges : mapping of int to float, e, optional
         q⁰ per element, default 0; a total charge beyond their sum is divided over the atoms with
         learned positive weights.
+    edge_radials : int
+        Radial functions that the edge heads see. Few keep what passes along an edge smooth at
+        lengths that the training data lack, such as those of a bond that is just breaking.
     **common
         See :class:`~asesc.models.base.Model`.
     """
@@ -28,11 +32,28 @@ class TransferModel(Model):
     has_itinerant_polarisation: ClassVar[bool] = True
 
     def __init__(
-        self, *, formal_charges: Mapping[int | str, float] | None = None, **common: Any
+        self,
+        *,
+        formal_charges: Mapping[int | str, float] | None = None,
+        edge_radials: int = 8,
+        **common: Any,
     ) -> None:
         table = formal_charges or {}
-        super().__init__(own={"formal_charges": json_table(table)}, **common)
+        own = {"formal_charges": json_table(table), "edge_radials": edge_radials}
+        super().__init__(own=own, **common)
+        self._edge_radials = edge_radials
         self.register_buffer("_formal", self._per_element(table, default=0.0))
+
+    def edge_scalars(self, outputs: int) -> EdgeScalars:
+        """A new head that makes ``outputs`` numbers of every edge."""
+        backbone = self.backbone
+        return EdgeScalars(
+            backbone.n_scalars,
+            backbone.n_vectors,
+            self.cutoff,
+            outputs=outputs,
+            radials=self._edge_radials,
+        )
 
     def formal_charges(self, system: System, weights: Tensor) -> Tensor:
         """q⁰ of every atom with the rest of the total charge divided by ``weights``, (N,), e."""
