@@ -63,7 +63,9 @@ class Convolution(nn.Module):
         features = node_feats.index_select(1, self.into).view(n_atoms, n_inputs, self.channels)
         sent = features.index_select(0, edge_index[0])
         coupling = (edge_attrs @ self.table.flatten(1)).view(-1, n_outputs, n_inputs)
-        strengths = weights.view(len(weights), -1, self.channels).index_select(1, self.path_of)
+        # Explicit shapes: structures without any edge are structures too.
+        n_edges, n_paths = len(weights), weights.shape[1] // self.channels
+        strengths = weights.view(n_edges, n_paths, self.channels).index_select(1, self.path_of)
         messages = torch.bmm(coupling, sent) * strengths
         received = messages.new_zeros(n_atoms, n_outputs, self.channels)
         received = received.index_add(0, edge_index[1], messages)
