@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 
 from asesc.errors import InputError
+from asesc.models.contraction import replace_contractions
 from asesc.models.convolution import fuse_convolutions
 from asesc.neighbors import Edges, find_edges
 from asesc.system import System
@@ -329,6 +330,7 @@ def _build_mace(architecture: Mapping[str, Any]) -> nn.Module:
 
         mace = modules.ScaleShiftMACE(**constructor_keywords(architecture))
         fuse_convolutions(mace)
+        replace_contractions(mace)
         return mace
 
 
