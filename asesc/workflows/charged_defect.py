@@ -150,10 +150,10 @@ class ChargedDefect:
         UnevenPotentialWarning
         """
         _check_tables(self.change, chempots, band_gap, extrapolate, correction)
-        tensor = None
-        if correction is not None:
+        states_wanted, tensor = checked_charges(charges), None
+        if correction is not None and any(states_wanted):
             tensor = self._dielectric(dielectric, relaxed=fmax is not None)
-        protocol = Protocol(self.calc, checked_charges(charges), tensor, fmax, steps, progress)
+        protocol = Protocol(self.calc, states_wanted, tensor, fmax, steps, progress)
         cell = defect_cell(self.crystal, self.change, self.supercell)
         _warn_of_images(cell)
         perfect, states = protocol.run(cell)

@@ -57,6 +57,8 @@ class DefectCell:
         Of the defect.
     bulk_sites, defect_sites : ndarray, (n,)
         Indices of the atoms that both have, in the same order.
+    added : int or None
+        Index of the atom that was put in.
     """
 
     bulk: Atoms
@@ -64,6 +66,11 @@ class DefectCell:
     position: np.ndarray
     bulk_sites: np.ndarray
     defect_sites: np.ndarray
+    added: int | None
+
+    def centre(self, defect: Atoms) -> np.ndarray:
+        """Where the defect is after relaxation: at the new atom, or at the missing one, (3,), Å."""
+        return self.position if self.added is None else defect.positions[self.added].copy()
 
 
 def vacancy(crystal: Atoms, species: str | int) -> Change:
@@ -130,16 +137,16 @@ def defect_cell(crystal: Atoms, change: Change, supercell: Sequence[int]) -> Def
     if change.removed is None:
         defect.append(change.added)
         defect.positions[-1] = change.position
-        return DefectCell(bulk, defect, change.position, kept, kept)
+        return DefectCell(bulk, defect, change.position, kept, kept, len(bulk))
     _, distances = find_mic(bulk.positions - change.position, bulk.cell)
     index = int(distances.argmin())
     position = bulk.positions[index].copy()
     kept = np.delete(kept, index)
     if change.added is None:
         del defect[index]
-        return DefectCell(bulk, defect, position, kept, np.arange(len(defect)))
+        return DefectCell(bulk, defect, position, kept, np.arange(len(defect)), None)
     defect.symbols[index] = change.added
-    return DefectCell(bulk, defect, position, kept, kept)
+    return DefectCell(bulk, defect, position, kept, kept, index)
 
 
 def _matrix(supercell: Sequence[int]) -> np.ndarray:

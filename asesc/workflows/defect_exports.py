@@ -61,7 +61,7 @@ def doped_entries(table: FormationEnergies) -> list[Any]:
             sc_entry=_entry(table, state, correction=0.0),
             corrections={"kumagai_charge_correction": state.corrected_energy - state.energy},
             bulk_entry=bulk,
-            sc_defect_frac_coords=table.cell.bulk.cell.scaled_positions(table.cell.position),
+            sc_defect_frac_coords=table.cell.bulk.cell.scaled_positions(state.position),
             name=f"{table.change.name}_{state.charge:+d}".replace("_+0", "_0"),
             calculation_metadata=_metadata(table, state),
         )
@@ -79,7 +79,7 @@ def _entry(table: FormationEnergies, state: DefectState, *, correction: float) -
         data={
             "charge": state.charge,
             "defect": table.change.name,
-            "defect_position": table.cell.position.tolist(),
+            "defect_position": state.position.tolist(),
             "site_potentials": _listed(state.site_potentials),
         },
         entry_id=f"{table.change.name}_{state.charge:+d}",

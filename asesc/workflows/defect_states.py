@@ -28,6 +28,8 @@ class DefectState:
     charge : int, e
     atoms : Atoms
         With results and the charge in ``info``.
+    position : ndarray, (3,), Å
+        Of the defect.
     energy : float, eV
         Without correction.
     unrelaxed_energy : float, eV
@@ -39,6 +41,7 @@ class DefectState:
 
     charge: int
     atoms: Atoms
+    position: np.ndarray
     energy: float
     unrelaxed_energy: float
     site_potentials: np.ndarray | None
@@ -108,12 +111,13 @@ class Protocol:
     def _charged(self, atoms: Atoms, charge: int) -> Atoms:
         frame = atoms.copy()
         frame.info["charge"] = charge
-        frame.calc = self.calc
+        # A state of its own, where the calculator has such, keeps what was computed once.
+        frame.calc = self.calc.clone() if hasattr(self.calc, "clone") else self.calc
         return frame
 
     def _energy(self, frame: Atoms, charge: int) -> float:
         energy = float(frame.get_potential_energy())
-        charges = self.calc.results.get("charges")
+        charges = frame.calc.results.get("charges")
         found = charge if charges is None else float(np.sum(charges))
         if abs(found - charge) > 1e-3:
             raise InputError(
@@ -134,19 +138,20 @@ class Protocol:
         if self.fmax is not None:
             self._relax(frame, charge)
         energy = float(frame.get_potential_energy())
-        potentials = self._site_potentials(frame)
+        potentials, position = self._site_potentials(frame), cell.centre(frame)
         correction = None
         if self.dielectric is not None and potentials is not None:
-            positions = frame.positions[cell.defect_sites]
+            before, after = perfect.site_potentials[cell.bulk_sites], potentials[cell.defect_sites]
             correction = kumagai_correction(
                 charge,
                 cell=frame.cell.array,
-                displacements=positions - cell.position,
-                differences=potentials[cell.defect_sites]
-                - perfect.site_potentials[cell.bulk_sites],
+                displacements=frame.positions[cell.defect_sites] - position,
+                differences=after - before,
                 dielectric=self.dielectric,
             )
-        return DefectState(charge, recorded(frame), energy, unrelaxed, potentials, correction)
+        return DefectState(
+            charge, recorded(frame), position, energy, unrelaxed, potentials, correction
+        )
 
     def _relax(self, frame: Atoms, charge: int) -> None:
         if not BFGS(frame, logfile=None).run(fmax=self.fmax, steps=self.steps):
@@ -160,7 +165,7 @@ class Protocol:
         if self.dielectric is None:
             return None
         atoms.get_potential_energy()
-        extras = getattr(self.calc, "extras", {})
+        extras = getattr(atoms.calc, "extras", {})
         if "potential" not in extras:
             raise lacking(
                 self.calc,

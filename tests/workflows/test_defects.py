@@ -190,7 +190,7 @@ def fake_table(energies, *, vbm=1.0, band_gap=6.0) -> FormationEnergies:
     cubic = bulk("MgO", "rocksalt", 4.21, cubic=True)
     change = vacancy(cubic, "O")
     states = tuple(
-        DefectState(q, cubic, e - 3.0 - q * vbm - 7.0, e, None, None)
+        DefectState(q, cubic, np.zeros(3), e - 3.0 - q * vbm - 7.0, e, None, None)
         for q, e in sorted(energies.items(), reverse=True)
     )
     perfect = Perfect(cubic, -7.0, None)
@@ -209,6 +209,24 @@ def test_transition_levels():
     unstable = fake_table({2: 0.0, 1: 3.0, 0: 5.0})
     assert unstable.transition_levels == pytest.approx({(2, 0): 2.5})
     assert fake_table({0: 5.0}).transition_levels == {}
+
+
+@pytest.mark.filterwarnings("ignore::asesc.defects.SmallCellWarning")
+def test_the_defect_is_where_the_new_atom_went():
+    """After relaxation distances count from the interstitial, and from the site of a vacancy."""
+    crystal = bulk("Cu", cubic=True)
+    place = crystal.positions[0] + (1.7, 0.2, 0.1)
+    defect = ChargedDefect.interstitial(crystal, "Cu", place, calc=EMT(), supercell=(2, 2, 2))
+    table = defect.formation_energies(
+        (0,), chempots={"Cu": 0.0}, fmax=0.05, steps=200, progress=False
+    )
+    (state,) = table.states
+    np.testing.assert_allclose(state.position, state.atoms.positions[-1])
+    assert np.linalg.norm(state.position - place) > 0.05
+    assert state.energy < state.unrelaxed_energy
+    empty = ChargedDefect.vacancy(crystal, "Cu", calc=EMT(), supercell=(2, 2, 2))
+    (state,) = empty.formation_energies((0,), chempots={"Cu": 0.0}, progress=False).states
+    np.testing.assert_allclose(state.position, 0, atol=1e-12)
 
 
 def test_plot_and_table(tmp_path):
@@ -312,18 +330,16 @@ class TestRefusals:
         with pytest.raises(InputError, match="choose 'kumagai'"):
             ask((0,), chempots={"O": 1.0}, correction="freysoldt")
         with pytest.raises(InputError, match="screens like a metal"):
-            ask((0,), chempots={"O": 1.0}, dielectric=1e5)
+            ask((1,), chempots={"O": 1.0}, dielectric=1e5)
         copper = bulk("Cu")
         metal = ChargedDefect.vacancy(copper, "Cu", calc=EMT(), supercell=(3, 3, 3))
         with pytest.raises(PropertyUnavailableError, match=r"dielectric_tensor.*Pass dielectric="):
-            metal.formation_energies((0,), chempots={"Cu": 0.0}, fmax=None)
+            metal.formation_energies((1,), chempots={"Cu": 0.0}, fmax=None)
         with pytest.raises(PropertyUnavailableError, match=r"site potentials.*correction=None"):
             metal.formation_energies(
-                (0,), chempots={"Cu": 0.0}, dielectric=5.0, fmax=None, progress=False
+                (1,), chempots={"Cu": 0.0}, dielectric=5.0, fmax=None, progress=False
             )
-        bare = metal.formation_energies(
-            (0,), chempots={"Cu": 0.0}, correction=None, fmax=None, progress=False
-        )
+        bare = metal.formation_energies((0,), chempots={"Cu": 0.0}, fmax=None, progress=False)
         assert bare.energy(0) > 0.3
 
     def test_unrelaxed(self, magnesia):
