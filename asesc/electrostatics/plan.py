@@ -16,6 +16,7 @@ from asesc.electrostatics.accuracy import (
     mesh_ratio,
 )
 from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel, extents
+from asesc.electrostatics.reduction import short_vectors, skewness
 from asesc.electrostatics.stencil import good_size
 from asesc.system import System
 
@@ -36,7 +37,7 @@ class MeshPlan:
     Parameters
     ----------
     shape : tuple of 3 int
-        Mesh points along the cell vectors, even.
+        Mesh points along the vectors of the mesh, even.
     lengths : tuple of 3 (float or None), Å
         Length of the computational cell along open axes, None along periodic ones.
     order : int
@@ -47,6 +48,9 @@ class MeshPlan:
         Estimated relative force error.
     accuracy : float
         The error that was asked for.
+    vectors : tuple of 3 × 3 int
+        Of every structure, which combinations of its cell vectors the mesh lies along: short ones,
+        because splines along the vectors of a skewed cell lose accuracy across them.
     """
 
     shape: tuple[int, int, int]
@@ -55,6 +59,7 @@ class MeshPlan:
     width: float
     error: float
     accuracy: float
+    vectors: tuple[tuple[tuple[int, ...], ...], ...]
 
 
 def plan_mesh(
@@ -73,15 +78,18 @@ def plan_mesh(
     accuracy = max(accuracy, TIGHTEST)
     narrow, wide = width_range
     rooms = _room(system, kernel, width_range, accuracy)
-    edges = torch.linalg.vector_norm(system.cell.detach(), dim=-1).amax(0).tolist()
+    turns = short_vectors(system.cell, system.pbc)
+    cells = turns @ system.cell.detach()
+    edges = torch.linalg.vector_norm(cells, dim=-1).amax(0).tolist()
+    skew = float(skewness(cells, system.pbc).max())
     needed, extent = [], 1.0
     for edge, room in zip(edges, rooms, strict=True):
         needed.append(edge if room is None else 2 * (room.extent + room.rim))
         extent *= edge if room is None else max(room.extent, wide)
     size = extent ** (1 / 3)
-    best: tuple[float, MeshPlan] | None = None
+    best: tuple[float, int, tuple[int, ...], tuple[float | None, ...], float] | None = None
     for order in ORDERS:
-        ratio = mesh_ratio(accuracy, order=order, width=narrow, lmax=lmax, size=size)
+        ratio = mesh_ratio(accuracy, order=order, width=narrow, lmax=lmax, size=size, skew=skew)
         spacing = ratio * narrow
         shape = tuple(good_size(length / spacing) for length in needed)
         cost = _TAP * system.n_atoms * order**3 + _POINT * system.n_structures * math.prod(shape)
@@ -93,11 +101,18 @@ def plan_mesh(
                 edge / n if room is None else spacing
                 for n, edge, room in zip(shape, edges, rooms, strict=True)
             )
-            error = mesh_error(coarsest / narrow, order=order, width=narrow, lmax=lmax, size=size)
-            plan = MeshPlan(shape, lengths, order, narrow, error, accuracy)  # type: ignore[arg-type]
-            best = cost, plan
+            best = cost, order, shape, lengths, coarsest
     assert best is not None
-    return best[1]
+    _, order, shape, lengths, coarsest = best
+    return MeshPlan(
+        shape,  # type: ignore[arg-type]
+        lengths,  # type: ignore[arg-type]
+        order,
+        narrow,
+        mesh_error(coarsest / narrow, order=order, width=narrow, lmax=lmax, size=size, skew=skew),
+        accuracy,
+        tuple(tuple(tuple(row) for row in turn) for turn in turns.long().tolist()),
+    )
 
 
 @dataclass(frozen=True)
@@ -136,7 +151,7 @@ def mesh_cells(
     if isinstance(kernel, OpenKernel):
         lengths = system.cell.new_tensor([length or 0.0 for length in plan.lengths])
         return torch.diag(lengths).expand(system.n_structures, 3, 3)
-    cells = kernel.cells(system, 1.0)
+    cells = system.cell.new_tensor(plan.vectors) @ kernel.cells(system, 1.0)
     if not isinstance(kernel, SlabKernel):
         return cells
     rows = list(cells.unbind(1))
