@@ -6,11 +6,13 @@ from asesc.solvers.linear import minimise_quadratic_cg, minimise_quadratic_dense
 from asesc.solvers.minimise import minimise
 from asesc.solvers.options import SCFOptions
 from asesc.solvers.precondition import estimate_susceptibility, long_waves, screening
+from asesc.solvers.prediction import Aspc
 from asesc.solvers.solution import READ_OUT, Solution, Stage
 from asesc.solvers.spectrum import spectral_radius
 
 __all__ = [
     "READ_OUT",
+    "Aspc",
     "SCFOptions",
     "Solution",
     "Stage",
