@@ -10,6 +10,7 @@ import sys
 import typer
 
 from asesc import __version__
+from asesc.allocator import keep_freed_memory
 from asesc.cli.defect import defect
 from asesc.cli.doctor import doctor
 from asesc.cli.learn import evaluate, train
@@ -55,6 +56,7 @@ def _main(
 
 def main() -> None:
     """Entry point: our own errors end as one readable message and exit code 2."""
+    keep_freed_memory()
     try:
         app()
     except AsescError as error:

@@ -105,7 +105,7 @@ class Backbone(nn.Module):
 
     def __init__(self, *, architecture: Mapping[str, Any] | None = None, **keywords: Any) -> None:
         super().__init__()
-        self.mace = _build_mace(architecture or _new_architecture(**keywords))
+        self.mace = _build_mace(architecture or new_architecture(**keywords))
         self.elements = tuple(int(z) for z in self.mace.atomic_numbers)
         self.cutoff = float(self.mace.r_max)
         self._slices = [_feature_slices(product) for product in self.mace.products]
@@ -197,7 +197,7 @@ def require_same_constants(own: nn.Module, given: nn.Module, *, but: str = "") -
             )
 
 
-def _new_architecture(
+def new_architecture(
     *,
     elements: Sequence[int] = (),
     cutoff: float = 5.0,
