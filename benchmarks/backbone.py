@@ -2,7 +2,8 @@
 
 `asesc.models.backbone` puts a convolution and a symmetric contraction of its own into
 ScaleShiftMACE. Both codes run in turn in one process, so that a busy machine slows both, and CPU
-time is compared. Both keep freed memory. A training step is the gradient of the mean square force by all weights.
+time is compared. Both keep freed memory. A training step is the gradient of the mean square force
+by all weights.
 
     OMP_NUM_THREADS=1 python benchmarks/backbone.py [SECONDS PER ROW]
 """
