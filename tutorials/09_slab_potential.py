@@ -68,9 +68,10 @@ print(f"capacitance at 7 Å            {found[0].per_area:.3f} µF/cm²")
 
 # %% The answer
 figure, (left, right) = plt.subplots(1, 2, figsize=(9, 3.8), layout="constrained")
+figure.suptitle("Al(111), six layers, untrained QEq", fontsize=11)
 left.plot(biased.heights, biased.potential, lw=1, label="plane average")
 left.plot(smooth.heights, smooth.potential, lw=2, label="macroscopic average")
-left.axvspan(*biased.nuclei, color="0.93", zorder=0, label="nuclei")
+left.axvspan(*biased.nuclei, color="0.93", zorder=0, label="from first to last nucleus")
 left.set(xlabel="height (Å)", ylabel="potential (V)")
 left.set_title(f"{FIELD} V/Å outside, below {abs(inside) + 5e-4:.3f} V/Å inside", fontsize=10)
 left.legend(fontsize=8)

@@ -76,4 +76,7 @@ for length, raw, left in zip(growth.lengths, errors, corrected_errors, strict=Tr
 figure, (left, right) = plt.subplots(1, 2, figsize=(9.6, 4), layout="constrained")
 correction.plot(ax=left)
 growth.plot(ax=right)
+figure.suptitle("An oxygen vacancy in MgO, untrained SplitChargeEquilibration")
+left.set_title(left.get_title().split("\n")[1], fontsize=10)
+right.set_title(right.get_title().split("\n")[1], fontsize=10)
 figure.savefig("10_charged_defect.png", dpi=150)

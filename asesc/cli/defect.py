@@ -72,9 +72,10 @@ def defect(
 
     Example: `asesc defect quartz --model quartz --vacancy O --supercell 2,2,2 --charges 0
     --chempot O=-407.5 --no-relax` takes one oxygen out of the crystal that ships with the model,
-    prints the formation energy and writes `quartz-v_O.csv` and `quartz-v_O.png`. It shows the
-    command, not a number to trust: this model was not trained on defects. Charged states
-    (`--charges 0,1,2 --vbm 2.1 --gap 5.7`) need a model whose card covers them.
+    prints the formation energy and writes `quartz-v_O.csv`, `quartz-v_O.png` and, with the perfect
+    cell first and then every charge, `quartz-v_O.traj`. It shows the command, not a number to
+    trust: this model was not trained on defects. Charged states (`--charges 0,1,2 --vbm 2.1
+    --gap 5.7`) need a model whose card covers them; each adds a plot of its correction.
     """
     start = time.perf_counter()
     states = _integers(charges, "--charges")
@@ -159,9 +160,16 @@ def _assignment(text: str) -> tuple[str, float]:
 
 
 def _write(table: FormationEnergies, prefix: str) -> list[str]:
-    written = [f"{prefix}.csv", f"{prefix}.png"]
+    from ase.io import write
+
+    written = [f"{prefix}.csv", f"{prefix}.png", f"{prefix}.traj"]
     table.to_csv(written[0])
     table.plot(written[1])
+    write(written[2], [table.perfect.atoms, *(state.atoms for state in table.states)])
+    for state in table.states:
+        if state.charge and state.correction is not None:
+            written.append(f"{prefix}_{state.charge:+d}-correction.png")
+            state.correction.plot(written[-1])
     for found in table.extrapolations:
         written.append(f"{prefix}_{found.charge:+.0f}-extrapolation.png")
         found.plot(written[-1])

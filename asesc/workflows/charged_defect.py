@@ -153,7 +153,9 @@ class ChargedDefect:
         states_wanted, tensor = checked_charges(charges), None
         if correction is not None and any(states_wanted):
             tensor = self._dielectric(dielectric, relaxed=fmax is not None)
-        protocol = Protocol(self.calc, states_wanted, tensor, fmax, steps, progress)
+        title = described(self._crystal())
+        named = f"{self.change.name} in {title}"
+        protocol = Protocol(self.calc, states_wanted, tensor, fmax, steps, progress, named)
         cell = defect_cell(self.crystal, self.change, self.supercell)
         _warn_of_images(cell)
         perfect, states = protocol.run(cell)
@@ -162,7 +164,7 @@ class ChargedDefect:
         return FormationEnergies(
             change=self.change,
             cell=cell,
-            title=described(self._crystal()),
+            title=title,
             states=states,
             perfect=perfect,
             chempots={k: float(chempots[k]) for k in self.change.exchanged},
@@ -189,6 +191,7 @@ class ChargedDefect:
                 if protocol.dielectric is None
                 else over_cells(k, "corrected_energy"),
                 madelung=madelung,
+                title=protocol.title,
             )
             for k, charge in enumerate(protocol.charges)
         )

@@ -35,7 +35,7 @@ def doped_entries(table: FormationEnergies) -> list[Any]:
     SetupError
         If doped is not installed.
     PropertyUnavailableError
-        If the table was made without a correction, hence without site potentials.
+        If a charged state has no site potentials, because none of its corrections was wanted.
     """
     try:
         from doped.analysis import defect_from_structures
@@ -45,7 +45,7 @@ def doped_entries(table: FormationEnergies) -> list[Any]:
             f"doped is needed for its objects and cannot be imported ({error}): pip install doped. "
             "to_pymatgen() needs nothing further"
         ) from error
-    if table.perfect.site_potentials is None:
+    if table.perfect.site_potentials is None and any(table.charges):
         raise PropertyUnavailableError(
             "doped's corrections need site potentials and a dielectric tensor, which are computed "
             'with correction="kumagai"'
@@ -100,12 +100,14 @@ def _perfect(table: FormationEnergies) -> Any:
 
 def _metadata(table: FormationEnergies, state: DefectState) -> dict[str, Any]:
     """Under the names that doped reads; its potentials too are those of a positive charge."""
+    reservoir = {"vbm": table.vbm, "band_gap": table.band_gap}
+    if table.perfect.site_potentials is None:
+        return reservoir
     return {
         "bulk_site_potentials": table.perfect.site_potentials,
         "defect_site_potentials": state.site_potentials,
         "dielectric": table.dielectric,
-        "vbm": table.vbm,
-        "band_gap": table.band_gap,
+        **reservoir,
     }
 
 

@@ -77,6 +77,8 @@ class Protocol:
     steps : int
         Most steps of a relaxation.
     progress : bool
+    title : str
+        Of plots: defect and model.
     """
 
     calc: Calculator
@@ -85,6 +87,7 @@ class Protocol:
     fmax: float | None
     steps: int
     progress: bool
+    title: str
 
     def run(self, cell: DefectCell) -> tuple[Perfect, tuple[DefectState, ...]]:
         """All charge states of one supercell; each once unrelaxed before the first is relaxed."""
@@ -148,6 +151,7 @@ class Protocol:
                 displacements=frame.positions[cell.defect_sites] - position,
                 differences=after - before,
                 dielectric=self.dielectric,
+                title=f"{self.title}, {len(frame)} atoms",
             )
         return DefectState(
             charge, recorded(frame), position, energy, unrelaxed, potentials, correction

@@ -43,6 +43,8 @@ class FiniteSizeCorrection:
     model : ndarray, (n,), V
         What a point charge gives.
     radius : float, Å
+    title : str
+        Of the plot: defect and model.
     """
 
     charge: float
@@ -52,6 +54,7 @@ class FiniteSizeCorrection:
     differences: np.ndarray
     model: np.ndarray
     radius: float
+    title: str = ""
 
     @property
     def energy(self) -> float:
@@ -71,14 +74,15 @@ class FiniteSizeCorrection:
         ax.plot(self.distances, self.model, "o", ms=4, label="point charge")
         rest = self.differences - self.model
         ax.plot(self.distances, rest, "x", ms=5, color="0.3", label="their difference")
-        ax.axvspan(self.radius, 1.02 * self.distances.max(), color="0.93", zorder=0)
+        end = 1.02 * self.distances.max()
+        ax.axvspan(self.radius, end, color="0.93", zorder=0, label="where it is averaged")
         ax.axhline(0, color="0.5", lw=0.8)
-        ax.set(xlabel="distance from the defect (Å)", ylabel="site potential (V)", xlim=(0, None))
-        title = (
-            f"charge {self.charge:+g} e: point charge {self.point_charge:.3f} eV, "
-            f"alignment {self.alignment:.3f} eV"
+        ax.set(xlabel="distance from the defect (Å)", ylabel="site potential (V)", xlim=(0, end))
+        numbers = (
+            f"charge {self.charge:+g} e: point charge {_signed(self.point_charge)} eV, "
+            f"alignment {_signed(self.alignment)} eV"
         )
-        ax.set_title(title, fontsize=10)
+        ax.set_title(_lines(self.title, numbers), fontsize=10)
         ax.legend(fontsize=8)
         return finished(ax, path)
 
@@ -90,6 +94,7 @@ def kumagai_correction(
     displacements: np.ndarray,
     differences: np.ndarray,
     dielectric: np.ndarray,
+    title: str = "",
 ) -> FiniteSizeCorrection:
     """Extended Freysoldt–Neugebauer–Van de Walle correction (eFNV) from site potentials.
 
@@ -110,6 +115,8 @@ def kumagai_correction(
         Their site potentials, with the defect − without.
     dielectric : (3, 3) or float
         Static tensor for relaxed ions, ε∞ for clamped ones.
+    title : str
+        Of the plot.
 
     Raises
     ------
@@ -151,6 +158,7 @@ def kumagai_correction(
         differences=differences,
         model=model,
         radius=radius,
+        title=title,
     )
     if correction.scatter > _UNEVEN:
         warnings.warn(
@@ -185,6 +193,8 @@ class Extrapolation:
         With the correction of each cell.
     madelung : float
         E = −k_e q² madelung/(2εL) of a point charge in this shape of cell, 2.837 for a cube.
+    title : str
+        Of the plot: defect and model.
     """
 
     charge: float
@@ -192,6 +202,7 @@ class Extrapolation:
     energies: np.ndarray
     corrected: np.ndarray | None
     madelung: float
+    title: str = ""
 
     @property
     def coefficients(self) -> np.ndarray:
@@ -224,10 +235,20 @@ class Extrapolation:
         ax.plot(0, self.limit, "*", ms=10, color="C0", label=f"limit {self.limit:.3f} eV")
         if self.corrected is not None:
             ax.plot(inverse, self.corrected, "s", color="C1", label="with correction")
-        ax.set(xlabel="1/L (1/Å)", ylabel="energy (eV)", xlim=(-0.003, None))
-        ax.set_title(
-            f"charge {self.charge:+g} e, images screened by {self.dielectric:.3g}", size=10
-        )
+        ax.set(xlabel="1/L (1/Å)", ylabel="energy with − without the defect (eV)")
+        ax.set_xlim(left=-0.003)
+        state = f"charge {self.charge:+g} e" if self.charge else "neutral"
+        screening = f", images screened by {self.dielectric:.3g}" if self.charge else ""
+        ax.set_title(_lines(self.title, state + screening), fontsize=10)
         ax.legend(fontsize=8)
         ax.grid(alpha=0.25)
         return finished(ax, path)
+
+
+def _signed(energy: float) -> str:
+    """With a sign as wide as a plus."""
+    return f"{energy:+.3f}".replace("-", "−")
+
+
+def _lines(title: str, numbers: str) -> str:
+    return f"{title}\n{numbers}" if title else numbers

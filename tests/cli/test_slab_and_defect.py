@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from ase import Atoms
 from ase.build import bulk
-from ase.io import write
+from ase.io import read, write
 from ase.io.cube import read_cube_data
 from polarisable_ions import PolarisableIons
 from typer.testing import CliRunner
@@ -94,6 +94,13 @@ def test_defect(workplace, calculator):
     assert float(row["ε of the extrapolation"]) == pytest.approx(epsilon, rel=0.05)
     assert (workplace / "magnesia-v_O.png").stat().st_size > 5000
     assert (workplace / "magnesia-v_O_+2-extrapolation.png").stat().st_size > 5000
+    assert (workplace / "magnesia-v_O_+2-correction.png").stat().st_size > 5000
+    perfect, charged = read(workplace / "magnesia-v_O.traj", ":")
+    assert (len(perfect), len(charged)) == (16, 15)
+    assert (perfect.info["charge"], charged.info["charge"]) == (0, 2)
+    bare = charged.get_potential_energy() - perfect.get_potential_energy() - 4.0 + 2 * 1.5
+    correction = float(row["of which correction (eV)"])
+    assert float(row["formation energy (eV)"]) == pytest.approx(bare + correction)
 
 
 @pytest.mark.parametrize(

@@ -153,6 +153,17 @@ def test_doped_computes_the_same(oblong):
     assert energy == pytest.approx(oblong.energy(2, 3.0), abs=1e-6)
 
 
+@pytest.mark.filterwarnings("ignore")
+def test_doped_takes_neutral_defects_without_potentials():
+    pytest.importorskip("doped")
+    crystal = bulk("Cu", cubic=True)
+    defect = ChargedDefect.vacancy(crystal, "Cu", calc=EMT(), supercell=(2, 2, 2))
+    table = defect.formation_energies((0,), chempots={"Cu": 0.5}, fmax=None, progress=False)
+    (entry,) = table.to_doped()
+    assert entry.charge_state == 0
+    assert entry.formation_energy(chempots={"Cu": 0.5}) == pytest.approx(table.energy(0))
+
+
 class SpringCrystal(RigidIons):
     """Rigid ions that tell their site potentials."""
 

@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from ase.build import bulk
+from matplotlib.figure import Figure
 from scipy.special import erfc
 
 from asesc import CoulombCalculator
@@ -163,6 +164,27 @@ def test_plots(tmp_path):
     lengths = np.array([8.0, 12.0, 16.0])
     Extrapolation(1.0, lengths, 2 - 5 / lengths, 2 + 1 / lengths**3, 2.84).plot(tmp_path / "b.png")
     assert all((tmp_path / f"{name}.png").stat().st_size > 5000 for name in "ab")
+
+
+@pytest.mark.filterwarnings("ignore::asesc.defects.SmallCellWarning")
+def test_plots_name_the_defect_and_the_model():
+    crystal = bulk("MgO", "rocksalt", 4.21)
+    calc = CoulombCalculator(charges={"Mg": 2, "O": -2}, width=0.7)
+    table = ChargedDefect.vacancy(crystal, "O", calc=calc, supercell=(2, 2, 2)).formation_energies(
+        (2,),
+        chempots={"O": 0.0},
+        vbm=0.0,
+        dielectric=1.0,
+        fmax=None,
+        extrapolate=(2, 3, 4),
+        progress=False,
+    )
+    (state,), (growth,) = table.states, table.extrapolations
+    first, second = (
+        thing.plot(ax=Figure().subplots()).get_title() for thing in (state.correction, growth)
+    )
+    assert first.startswith("v_O in MgO · CoulombCalculator, 15 atoms\ncharge +2 e: point charge +")
+    assert second.startswith("v_O in MgO · CoulombCalculator\ncharge +2 e, images screened by")
 
 
 def test_bad_input():
