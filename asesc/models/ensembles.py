@@ -115,7 +115,8 @@ def increasing_root(
         steps.append(float(((trial - x) / (1 + x.abs())).abs().max()))
         if steps[-1] < tolerance:
             return trial, slope, steps
-        inside = (trial > low) & (trial < high)
+        # A root found to rounding is its own next trial, while other structures still search.
+        inside = (trial >= low) & (trial <= high)
         x = torch.where(inside, trial, 0.5 * (low + high))
     return None
 
@@ -144,6 +145,11 @@ def require_minimum(curvature: Tensor) -> None:
     wrong = ~(curvature > 0)
     if bool(wrong.any()):
         b = int(wrong.nonzero()[0])
+        if bool(curvature[b].isnan()):
+            raise IllPosedError(
+                f"the response of structure {b} to charge is not a number. Check the geometry for "
+                "coinciding atoms and the model's parameters for NaN"
+            )
         raise IllPosedError(
             f"charging structure {b} lowers its energy ever more steeply (d²E/dQ² = "
             f"{float(curvature[b]):.3g} V/e is not positive), so that no charge belongs to a "

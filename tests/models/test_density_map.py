@@ -158,3 +158,13 @@ def test_roots_of_steep_and_flat_functions():
     torch.testing.assert_close(x, targets, atol=1e-10, rtol=0)
     torch.testing.assert_close(slope, torch.full((2,), 1.001).double(), atol=1e-6, rtol=0)
     assert len(steps) < 40
+
+
+def test_a_root_found_to_rounding_waits_for_the_others():
+    """f₁(1) = −10⁻²⁰ < 0, but 1 + 10⁻²⁰ is 1: the next trial is the same point, below no bound."""
+
+    def function(x):
+        return torch.stack([(x[0] - 1) - 1e-20, torch.tanh(x[1] - 3) + 1e-3 * (x[1] - 3)])
+
+    x, _, _ = increasing_root(function, torch.tensor([1.0, 40.0]).double(), tolerance=1e-12)
+    torch.testing.assert_close(x, torch.tensor([1.0, 3.0]).double(), atol=1e-10, rtol=0)
