@@ -54,7 +54,9 @@ def minimise(
     layout : BlockLayout
     options : SCFOptions, optional
         ``tolerance`` is on the largest component of the gradient, ``energy_tolerance`` on the
-        decrease that the quadratic model still promises: the error of the energy.
+        decrease that the quadratic model still promises: the error of the energy. Where rounding of
+        the energy hides that decrease and no step makes the gradient smaller, the gradient may stay
+        above its tolerance; the solution's ``residual`` says so.
     hessian : callable, optional
         ∂²E/∂x² as blocks (B, n·M, n·M); padding may hold anything.
     precondition : callable, optional
@@ -150,12 +152,14 @@ class _Search:
         self._radius = torch.full_like(self._value, torch.inf)
         self._model: DenseModel | ProductModel | None = None
         self._saddles = 0
+        self._rounded = torch.zeros_like(self._value, dtype=torch.bool)
         self.active = torch.ones_like(self._value, dtype=torch.bool)
         if convex:
             self.active = ~self._small()
 
     def _small(self) -> Tensor:
-        return self._gradient.abs().amax(-1) < self._options.tolerance
+        """Where the gradient is below its tolerance, or as small as rounding lets it be, (B,)."""
+        return (self._gradient.abs().amax(-1) < self._options.tolerance) | self._rounded
 
     def advance(self) -> None:
         """One step of all structures that have no minimum yet."""
@@ -209,10 +213,11 @@ class _Search:
         blind = step.predicted < 10 * noise  # the energy cannot tell any more, the gradient can
         smaller = gradient.abs().amax(-1) < self._gradient.abs().amax(-1)
         ratio = torch.where(blind, torch.where(smaller, 1.0, 0.0), ratio)
+        self._rounded = blind & ~smaller & (step.predicted < self._options.energy_tolerance)
         length = torch.linalg.vector_norm(step.s, dim=-1)
         radius = torch.where(ratio < _POOR, 0.25 * length, self._radius)
         radius = torch.where((ratio > _GOOD) & step.cut, 3 * length, radius)
-        self._radius = torch.where(self.active, radius, self._radius)
+        self._radius = torch.where(self.active & ~self._rounded, radius, self._radius)
         if bool((self.active & (self._radius < _LEAST_RADIUS)).any()):
             raise SCFError(self._complaint(), history=self._surface.tally.history)
         return ratio > _ACCEPTED

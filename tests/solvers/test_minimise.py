@@ -203,6 +203,26 @@ def test_nan_raises_at_once():
     solve(bowl, ZERO, True)
 
 
+@pytest.mark.parametrize("convex", [False, True])
+def test_where_rounding_hides_the_rest_the_answer_stands(convex):
+    """Curvatures of 1e10 eV: the gradient cannot be known to 1e-8, the minimum can."""
+    generator = torch.Generator().manual_seed(0)
+    root, b = (torch.randn(10, n, dtype=torch.float64, generator=generator) for n in (10, 1))
+    matrix, layout = 1e10 * (root @ root.T + torch.eye(10)), layout_of(5)
+
+    def energy(x: torch.Tensor) -> torch.Tensor:
+        y = x.reshape(-1)
+        return (0.5 * y @ matrix @ y - 1e10 * b[:, 0] @ y)[None]
+
+    start = torch.zeros(5, 2, dtype=torch.float64)
+    x, solution = minimise(
+        energy, start, layout=layout, hessian=lambda x: matrix[None], convex=convex
+    )
+    assert solution.residual > SCFOptions().tolerance
+    expected = torch.linalg.solve(matrix, 1e10 * b)
+    torch.testing.assert_close(x.reshape(-1, 1), expected, rtol=1e-10, atol=1e-12)
+
+
 def test_too_few_steps_are_an_error_that_says_so():
     with pytest.raises(SCFError, match=r"max_maps': 12") as error:
         solve(bowl, 5 * random_start(), True, options=SCFOptions(max_maps=3))
