@@ -1,5 +1,6 @@
 """A fixed Fermi level: the charge it asks for, the grand energy and its derivatives."""
 
+import math
 from dataclasses import replace
 
 import pytest
@@ -11,6 +12,7 @@ from asesc.models import FAMILIES
 from asesc.response import born_effective_charges, energy_and_forces, polarizability
 from asesc.system import System
 from asesc.testing import example_system
+from asesc.units import COULOMB
 
 FREE = (False, False, False)
 BULK = (True, True, True)
@@ -150,6 +152,36 @@ def test_a_slab_at_a_fermi_level_needs_its_counter_charge(family):
         )
     # Far electrodes are a small capacitor: the charge goes to zero like 1/L.
     assert 0 < abs(far) < 0.02 * abs(near) + 1e-3
+
+
+@pytest.mark.parametrize("family", EQUILIBRATING)
+def test_the_zero_of_the_level(family):
+    """Slabs: the vacuum. Periodic cells: the average potential, which moves with the vacuum.
+
+    Outside a neutral slab without dipole φ = 0, and φ'' = −4πk_e ρ/A integrates by parts to
+    ∫φ dz = ½∫φ'' z² dz = −(2πk_e/A) ∫ρ z² dz. The level −φ − … of the periodic cell of height L,
+    whose average of φ is zero, is therefore higher by that over L, and nothing else differs.
+    """
+    model = random_model(family)
+    z, numbers, widths = tensor(-1.6, 0.0, 1.6), torch.tensor([8, 14, 8]), tensor(1.1, 1.3, 1.1)
+    levels, area = {}, 3.2**2
+    for height, pbc in ((25.0, SHEET), (40.0, SHEET), (25.0, BULK), (40.0, BULK)):
+        system = replace(
+            example_system(numbers.tolist(), pbc),
+            positions=torch.stack([0 * z, 0 * z, z], dim=1),
+            cell=torch.diag(tensor(3.2, 3.2, height))[None],
+        )
+        with torch.no_grad():
+            found = model(system)
+        levels[height, pbc] = float(found.fermi_level)
+        charges, dipoles = found.density.charges, found.density.dipoles[:, 2]
+        spread = float((charges * (z**2 + widths**2) + 2 * dipoles * z).sum())
+    assert levels[40.0, SHEET] == pytest.approx(levels[25.0, SHEET], abs=1e-7)
+    for height in (25.0, 40.0):
+        shift = -2 * math.pi * COULOMB * spread / (area * height)
+        found = levels[height, BULK] - levels[height, SHEET]
+        assert found == pytest.approx(shift, abs=1e-6)
+        assert abs(shift) > 0.01
 
 
 @pytest.mark.parametrize("family", EQUILIBRATING)

@@ -187,10 +187,14 @@ def slab(n: int, **options) -> System:
 
 @pytest.mark.parametrize("scf", [SCFOptions(), SCFOptions(dense_limit=0)], ids=["dense", "ladder"])
 def test_a_metal_slab_screens_a_field(scf):
-    """4 to 12 layers in 0.01 V/Å: the potential inside is flat to 1 mV and each further layer adds
-    the dipole of a perfect conductor, E A d/(4πk_e); at most 25 maps at every thickness."""
+    """4 to 24 layers in 0.01 V/Å: the potential inside is flat to 1 mV and each further layer adds
+    the dipole of a perfect conductor, E A d/(4πk_e); at most 25 maps at every thickness.
+
+    Inside, Δq = 0 needs a potential equal to the level; a plane of charge E A/(4πk_e) at either
+    face cancels the field, so that the dipole grows by that charge times the spacing d.
+    """
     model = fixed_point(susceptibility=0.1, lmax=0, width=1.0)
-    field, dipoles, sizes = 0.01, [], (4, 6, 8, 12)
+    field, dipoles, sizes = 0.01, [], (4, 6, 8, 12, 16, 24)
     for n in sizes:
         system = slab(n, electric_field=(0, 0, field))
         with torch.no_grad():
