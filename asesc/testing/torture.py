@@ -23,30 +23,32 @@ _BINS = (1, 2, 5, 10, 20, 50, 100, 1000)
 
 
 def hard_inputs(numbers: Sequence[int], n: int, *, seed: int = 0) -> Iterator[tuple[str, System]]:
-    """``n`` structures with charge and field, and the kind of each.
+    """The first ``n`` of :func:`hard_input`."""
+    return (hard_input(numbers, i, seed=seed) for i in range(n))
+
+
+def hard_input(numbers: Sequence[int], i: int, *, seed: int = 0) -> tuple[str, System]:
+    """The ``i``-th structure of a seed, and its kind.
 
     2 to 8 atoms drawn from ``numbers``, isolated, in a crystal or in a slab; rattled by 0.15 Å,
     compressed to 0.7 or stretched to 1.6 times their size, or broken in two parts up to 30 Å apart;
     charges −2 … 2, to be put on two of the atoms where charge localises; in half of them a field of
-    up to 1 V/Å. The i-th input depends on the seed and on i alone.
+    up to 1 V/Å.
     """
-    for i in range(n):
-        generator = np.random.default_rng([seed, i])
-        kind = KINDS[i % len(KINDS)]
-        system = _structure(kind, numbers, generator)
-        charge = float(generator.integers(-2, 3))
-        direction = generator.normal(size=3)
-        strength = generator.uniform() * (generator.uniform() < 0.5)
-        field = torch.tensor(strength * direction / np.linalg.norm(direction))
-        yield (
-            kind,
-            replace(
-                system,
-                charge=torch.full_like(system.charge, charge),
-                electric_field=field[None],
-                charge_sites=torch.tensor(generator.permutation(system.n_atoms) < 2).double(),
-            ),
-        )
+    generator = np.random.default_rng([seed, i])
+    kind = KINDS[i % len(KINDS)]
+    system = _structure(kind, numbers, generator)
+    charge = float(generator.integers(-2, 3))
+    direction = generator.normal(size=3)
+    strength = generator.uniform() * (generator.uniform() < 0.5)
+    field = torch.tensor(strength * direction / np.linalg.norm(direction))
+    sites = torch.tensor(generator.permutation(system.n_atoms) < 2).double()
+    conditions = {
+        "charge": torch.full_like(system.charge, charge),
+        "electric_field": field[None],
+        "charge_sites": sites,
+    }
+    return kind, replace(system, **conditions)
 
 
 def _structure(kind: str, numbers: Sequence[int], generator: np.random.Generator) -> System:
@@ -145,6 +147,16 @@ class TortureReport:
     def maps(self) -> np.ndarray:
         """Maps of those that converged."""
         return np.array([outcome.maps for outcome in self.converged])
+
+    def row(self) -> str:
+        """One line of a Markdown table: subject, inputs, converged, raised, flawed, and median,
+        99th percentile and maximum of the maps."""
+        n, maps = len(self.outcomes), self.maps
+        raised = n - len(self.converged)
+        share = f"{100 * len(maps) / n:.2f} %"
+        spread = f"{np.median(maps):g}", f"{np.percentile(maps, 99):.0f}", str(maps.max())
+        cells = [self.subject, str(n), share, str(raised), str(len(self.flawed)), *spread]
+        return "| " + " | ".join(cells) + " |"
 
     def __str__(self) -> str:
         n, maps = len(self.outcomes), self.maps
