@@ -5,7 +5,7 @@ from asesc.response.conjugacy import Conjugacy, conjugacy, conjugacy_errors
 from asesc.response.dielectric import dielectric_tensor
 from asesc.response.dipole import molecular_dipole, polarisation
 from asesc.response.forces import ForceResult, energy_and_forces
-from asesc.response.hessian import hessian
+from asesc.response.hessian import hessian, hessian_vector_product
 from asesc.response.polarizability import field_derivative, polarizability
 
 __all__ = [
@@ -19,6 +19,7 @@ __all__ = [
     "energy_and_forces",
     "field_derivative",
     "hessian",
+    "hessian_vector_product",
     "molecular_dipole",
     "polarisation",
     "polarizability",

@@ -15,6 +15,7 @@ from asesc.response import (
     dielectric_tensor,
     energy_and_forces,
     hessian,
+    hessian_vector_product,
     molecular_dipole,
     polarisation,
     polarizability,
@@ -204,6 +205,27 @@ def test_hessian_is_the_force_derivative():
     torch.testing.assert_close(matrix, expected, atol=2e-5, rtol=0)
     translation = matrix.reshape(-1, system.n_atoms, 3).sum(1)
     assert float(translation.abs().max()) < 1e-7
+
+
+@pytest.mark.parametrize("pbc", [FREE, BULK])
+@pytest.mark.parametrize("family", FAMILIES)
+def test_hessian_vector_products_are_changes_of_forces(family, pbc):
+    """Along a random direction, at a charge where the family takes one."""
+    model = random_model(family)
+    system = system_for(family, pbc, charge=1.0 if model.has_variable_charge else 0.0)
+    generator = torch.Generator().manual_seed(0)
+    direction = torch.randn(system.n_atoms, 3, generator=generator, dtype=torch.float64)
+
+    def forces(points: torch.Tensor) -> torch.Tensor:
+        many = tiled(system, len(points))
+        moved = (points[:, :, None] * direction).reshape(-1, 3)
+        many = replace(many, positions=many.positions + moved)
+        return energy_and_forces(model, many).forces.reshape(len(points), -1, 3)
+
+    product = hessian_vector_product(model, system, direction)
+    expected = -central_difference(forces, 1)[0]
+    torch.testing.assert_close(product, expected, atol=5e-5, rtol=1e-6)
+    assert float(product.abs().max()) > 0.1
 
 
 def test_second_derivatives_of_energy_and_dipole_agree():
