@@ -95,7 +95,7 @@ class OptimiserConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class SelfConsistencyConfig:
-    """How the map of a ``FixedPoint`` model is trained; other families have none.
+    """How the density of a ``FixedPoint`` or convex ``EnergyFunctional`` model is trained.
 
     By default through the converged density, whose derivatives are exact (implicit
     differentiation). See :mod:`asesc.training.self_consistency`.
@@ -108,6 +108,7 @@ class SelfConsistencyConfig:
         solved. A cheap start; what it learns need not be stable when iterated.
     spectral_radius : float
         Largest modulus ρ₀ of the eigenvalues of ∂F/∂p that costs nothing; 0 switches the term off.
+        ``FixedPoint`` only.
     spectral_weight : float
         Weight of the mean of max(0, ρ − ρ₀)² in the loss.
     """
@@ -144,13 +145,16 @@ class TrainingConfig:
         geometrically from the first to these. Labels not named keep theirs. A tight energy target
         from the start would drown the forces, which hold most of the information.
     self_consistency : SelfConsistencyConfig
-        Section of its own, for families with a map.
+        Section of its own, for families whose density answers itself.
     card : mapping
         Texts of the model card: level_of_theory, training_data, limits, licence, citation.
     output : str
         Folder for checkpoints, log and the finished model; relative to the configuration file.
     dtype : str
         ``float32`` or ``float64`` for the backbone; electrostatics are always float64.
+    linear_beyond : float
+        Errors of more than this many targets count linearly, not as squares. Small numbers keep a
+        few wild frames from ruling, large ones (with a large ``optimiser.clip``) fit rare events.
     start_from : str, optional
         Name or folder of a model to go on with, instead of ``model``.
     field_range : float, V/Å, optional
@@ -172,6 +176,7 @@ class TrainingConfig:
     card: Mapping[str, str] = field(default_factory=dict)
     dtype: str = "float32"
     seed: int = 0
+    linear_beyond: float = 10.0
     start_from: str | None = None
     field_range: float | None = None
     devices: int | None = None
@@ -179,6 +184,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.dtype not in ("float32", "float64"):
             raise InputError(f"dtype={self.dtype!r}; choose 'float32' or 'float64'")
+        if not self.linear_beyond > 0:
+            raise InputError(f"linear_beyond={self.linear_beyond:g}; it is a positive number")
         if not self.targets:
             raise InputError(f"no targets: name at least one label to train on, of {list(LABELS)}")
         for label, target in (*self.targets.items(), *self.final_targets.items()):

@@ -11,9 +11,6 @@ from asesc.models import Model
 from asesc.training.comparison import compare
 from asesc.training.data import Batch
 
-#: Errors beyond this many targets count linearly, so that a few wild frames do not rule.
-LINEAR_BEYOND = 10.0
-
 
 def residuals(
     model: Model, batch: Batch, targets: Collection[str], *, probe: Tensor | None = None
@@ -43,14 +40,18 @@ def residuals(
 
 
 def total_loss(
-    differences: Mapping[str, Tensor], batch: Batch, targets: Mapping[str, float]
+    differences: Mapping[str, Tensor],
+    batch: Batch,
+    targets: Mapping[str, float],
+    *,
+    linear_beyond: float = 10.0,
 ) -> dict[str, Tensor]:
     """Weighted pseudo-Huber loss of every label, in units of its target error.
 
-        ℓ(x) = 2δ² (√(1 + (x/δ)²) − 1),   x² = ⟨Δ²⟩/target²,   δ = :data:`LINEAR_BEYOND`,
+        ℓ(x) = 2δ² (√(1 + (x/δ)²) − 1),   x² = ⟨Δ²⟩/target²,   δ = ``linear_beyond``,
 
-    which is x² for errors below δ targets. ⟨Δ²⟩ is the mean over the known components of a row, an
-    atom or a structure; the loss is the mean over the rows that know one.
+    which is x² for errors below δ targets and linear beyond. ⟨Δ²⟩ is the mean over the known
+    components of a row, an atom or a structure; the loss is the mean over the rows that know one.
     """
     losses = {}
     for label, difference in differences.items():
@@ -59,7 +60,7 @@ def total_loss(
         weights = batch.weights[label].reshape(len(difference), -1)
         known = weights > 0
         rows = torch.where(known, (difference / targets[label]).reshape(known.shape), 0.0)
-        x2 = (rows * rows).sum(-1) / known.sum(-1).clamp(min=1) / LINEAR_BEYOND**2
-        huber = 2 * LINEAR_BEYOND**2 * (torch.sqrt(1 + x2) - 1)
+        x2 = (rows * rows).sum(-1) / known.sum(-1).clamp(min=1) / linear_beyond**2
+        huber = 2 * linear_beyond**2 * (torch.sqrt(1 + x2) - 1)
         losses[label] = (weights.amax(-1) * huber).sum() / known.any(-1).sum().clamp(min=1)
     return losses

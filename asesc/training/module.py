@@ -46,7 +46,8 @@ class Training(lightning.LightningModule):
             differences = map_residuals(self.model, batch)
         else:
             differences = residuals(self.model, batch, targets, probe=self._probe(batch))
-        losses = total_loss(differences, batch, targets)
+        beyond = self._config.linear_beyond
+        losses = total_loss(differences, batch, targets, linear_beyond=beyond)
         settings = self._config.self_consistency
         if settings.spectral_radius:
             penalty = spectral_penalty(self.model, batch, settings.spectral_radius)
