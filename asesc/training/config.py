@@ -156,7 +156,8 @@ class TrainingConfig:
         Errors of more than this many targets count linearly, not as squares. Small numbers keep a
         few wild frames from ruling, large ones (with a large ``optimiser.clip``) fit rare events.
     start_from : str, optional
-        Name or folder of a model to go on with, instead of ``model``.
+        Name of a model to go on with, instead of ``model``; or its folder, with a slash, relative
+        to the configuration file.
     field_range : float, V/Å, optional
         Largest applied field that the card allows; by default the largest of the training data.
         Models that know the field through Born charges and polarisability state it here.
@@ -229,7 +230,10 @@ def read_config(path: str | Path) -> TrainingConfig:
         train=_located(config.data.train, base),
         valid=_located(config.data.valid, base),
     )
-    return replace(config, data=data, output=_located(config.output, base))
+    start = config.start_from
+    if start is not None and "/" in start:
+        start = _located(start, base)
+    return replace(config, data=data, output=_located(config.output, base), start_from=start)
 
 
 def _located(text: str, base: Path) -> str:

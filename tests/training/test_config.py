@@ -29,6 +29,8 @@ def test_defaults_and_relative_paths(tmp_path, monkeypatch):
     assert config.data.train == str(tmp_path / "elsewhere" / "a.xyz")
     assert config.data.valid == str(tmp_path / "sub" / "b.xyz")
     assert config.output == str(tmp_path / "out")
+    assert read(tmp_path, start_from="quartz").start_from == "quartz"
+    assert read(tmp_path, start_from="out/first").start_from == str(tmp_path / "out" / "first")
     assert (config.dtype, config.seed, config.data.prefix) == ("float32", 0, "REF_")
 
 
@@ -58,6 +60,7 @@ def test_numbers_as_a_user_writes_them(tmp_path):
         ({"targets": {"energy": 0}}, "'energy' is 0.0, not a positive number"),
         ({"targets": {"energy": "small"}}, "'energy' is 'small', not a positive number"),
         ({"targets": {}}, "no targets"),
+        ({"linear_beyond": 0}, "linear_beyond=0; it is a positive number"),
         ({"targets": "energy"}, "targets is 'energy', not a mapping"),
         ({"targets": {"born_charges": 0.01}}, "name a target for forces too"),
         ({"final_targets": {"force": 1}}, "unknown label 'force'.*Did you mean 'forces'"),
