@@ -191,10 +191,12 @@ def unread_keys(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _numbers(value: Any) -> np.ndarray | None:
-    """A fresh array of floats; None for text, booleans, None and ragged lists."""
-    if isinstance(value, str | bytes | bool) or value is None:
+    """A fresh array of floats; None for text, truth values, complex numbers and ragged lists."""
+    if value is None:
         return None
     try:
-        return np.array(value, dtype=float)
-    except (TypeError, ValueError):
+        given = np.asarray(value)
+        return None if given.dtype.kind in "SUbc" else given.astype(float)
+    # RuntimeError comes from tensors that require gradients, which would be lost in silence.
+    except (TypeError, ValueError, OverflowError, RuntimeError):
         return None

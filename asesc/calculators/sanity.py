@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import numpy as np
 import torch
 from ase import Atoms
+from ase.geometry import minkowski_reduce
 
 from asesc.errors import InputError
 from asesc.neighbors import find_edges
@@ -52,13 +53,14 @@ def check_geometry(atoms: Atoms) -> None:
 
 
 def check_contacts(system: System) -> None:
-    """Refuse atoms nearer than 0.3 Å, where a model only returns noise.
+    """Refuse atoms of one structure nearer than 0.3 Å, where a model only returns noise.
 
     Raises
     ------
     InputError
-        Names the nearest pair.
+        Names the nearest pair, or the period of a lattice that repeats itself within 0.3 Å.
     """
+    _require_long_periods(system)
     edges = find_edges(system, _LISTED)
     if len(edges.source) == 0:
         return
@@ -71,6 +73,20 @@ def check_contacts(system: System) -> None:
             f"{pair} {float(distances[nearest]):.2f} Å apart (closer than {CLOSEST} Å): the "
             "geometry has overlapping atoms or exploded. Check units (Å), duplicated atoms and "
             "the time step"
+        )
+
+
+def _require_long_periods(system: System) -> None:
+    """Refuse a lattice whose images overlap, before all of them are listed."""
+    if not any(system.pbc):
+        return
+    reduced, _ = minkowski_reduce(system.cell[0].detach().cpu().double().numpy(), pbc=system.pbc)
+    shortest = float(np.linalg.norm(reduced[list(system.pbc)], axis=1).min())
+    if shortest < CLOSEST:
+        raise InputError(
+            f"the cell {system.cell[0].tolist()} repeats itself every {shortest:.2g} Å, so that "
+            f"every atom overlaps with its own images (closer than {CLOSEST} Å). Check units (Å) "
+            "and angles of the cell"
         )
 
 

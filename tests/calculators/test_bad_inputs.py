@@ -38,6 +38,10 @@ def make(family="SplitChargeEquilibration", **options) -> SCCalculator:
         ({"charge": "+1"}, InputError, r"charge must be one finite number.*got '\+1'"),
         ({"charge": float("nan")}, InputError, "one finite number"),
         ({"charge": [1]}, InputError, "one finite number"),
+        ({"charge": 10**400}, InputError, "one finite number"),
+        ({"charge": np.array("1")}, InputError, "one finite number"),
+        ({"charge": np.complex128(1 + 1j)}, InputError, "one finite number"),
+        ({"charge": torch.ones((), requires_grad=True)}, InputError, "one finite number"),
         ({"charge": None}, InputError, "one finite number"),
         ({"spin": 2}, InputError, r"spin=2, but model .* has no spin input: the number would be"),
         ({"fermi_level": "-4.4"}, InputError, "Fermi level in eV, or None for a fixed charge"),
@@ -68,6 +72,8 @@ def test_parameters(options, error, message):
         ),
         ({"charge": 0.5}, r"charge=0\.5 \(from atoms\.info\['charge'\]\) is not an integer"),
         ({"charge": True}, "one finite number"),
+        ({"charge": np.True_}, "one finite number"),
+        ({"electric_field": [True, False, False]}, "must be 3 finite numbers"),
         ({"spin": 2}, r"atoms\.info\['spin'\]=2, but model .* no spin input"),
         ({"multiplicity": 1}, r"atoms\.info\['multiplicity'\]=1"),
         ({"electric_field": "up"}, r"atoms\.info\['electric_field'\] must be 3 finite numbers"),
@@ -223,9 +229,28 @@ def test_overlapping_atoms(water, silica):
     water.positions[2] = water.positions[1] + (0, 0.08, 0)
     with pytest.raises(InputError, match=r"atoms 1 and 2 are 0.08 Å apart"):
         make().get_potential_energy(water)
-    lonely = Atoms("H", cell=[0.2, 5, 5], pbc=True)
-    with pytest.raises(InputError, match=r"atom 0 and its periodic image are 0.20 Å apart"):
-        make().get_potential_energy(lonely)
+
+
+@pytest.mark.parametrize(
+    ("cell", "pbc", "period"),
+    [
+        ([0.2, 5, 5], True, r"0\.2"),
+        ([1e-3, 1e-3, 1e-3], True, r"0\.001"),  # some 10⁹ images within reach
+        ([[3, 0, 0], [0, 3, 0], [3, 3, 1e-5]], True, "1e-05"),
+        ([[3, 0, 0], [3, 1e-4, 0], [1, 1, 9]], (True, True, False), r"0\.0001"),
+    ],
+)
+def test_lattices_that_overlap_with_themselves(cell, pbc, period):
+    with pytest.raises(InputError, match=rf"repeats itself every {period} Å"):
+        make().get_potential_energy(Atoms("H", cell=cell, pbc=pbc))
+
+
+def test_a_skewed_description_of_a_sound_lattice_is_fine():
+    skewed = Atoms("H", cell=[[3, 0, 0], [30, 3, 0], [0, -30, 3]], pbc=True)
+    cubic = Atoms("H", cell=[3, 3, 3], pbc=True)
+    calculator = make()
+    energy = calculator.get_potential_energy(cubic)
+    assert calculator.get_potential_energy(skewed) == pytest.approx(energy, abs=1e-9)
 
 
 def test_a_molecule_left_in_a_periodic_box(water):
