@@ -31,7 +31,7 @@ def choose_spin(
     if not opened.model.has_spin:
         return None
     electrons = float(atoms.numbers.sum()) - charge.value
-    spin = _read(atoms.info, default)
+    spin = read_spin(atoms.info, default)
     if spin.value is None:
         return Given(1 + round(electrons) % 2, "the lowest possible")
     if electrons.is_integer():
@@ -53,6 +53,26 @@ def parse_spin(value: Any, source: str = "spin") -> int | None:
     return int(number)
 
 
+def read_spin(info: Mapping[str, Any], default: int | None) -> Given:
+    """Multiplicity 2S + 1 of a frame as it is stated; None where nobody states it.
+
+    Raises
+    ------
+    InputError
+        Two synonyms disagree, or the entry is no multiplicity.
+    """
+    found = [key for key in SPIN_KEYS if key in info]
+    if not found:
+        return Given(default, "calculator")
+    spins = [parse_spin(info[key], f"atoms.info[{key!r}]") for key in found]
+    if len(set(spins)) > 1:
+        entries = " and ".join(f"{k!r}={s}" for k, s in zip(found, spins, strict=True))
+        raise InputError(f"atoms.info has {entries}, which mean the same input; keep one")
+    if spins[0] is None:
+        return Given(default, "calculator")
+    return Given(spins[0], f"atoms.info[{found[0]!r}]")
+
+
 def refuse_unread_spin(info: Mapping[str, Any], default: int | None, opened: OpenedModel) -> None:
     """Refuse a spin that the model would ignore."""
     if opened.model.has_spin:
@@ -66,19 +86,6 @@ def refuse_unread_spin(info: Mapping[str, Any], default: int | None, opened: Ope
             "ignored and two spin states would get one energy. Remove it, or use a model trained "
             "with spin"
         )
-
-
-def _read(info: Mapping[str, Any], default: int | None) -> Given:
-    found = [key for key in SPIN_KEYS if key in info]
-    if not found:
-        return Given(default, "calculator")
-    spins = [parse_spin(info[key], f"atoms.info[{key!r}]") for key in found]
-    if len(set(spins)) > 1:
-        entries = " and ".join(f"{k!r}={s}" for k, s in zip(found, spins, strict=True))
-        raise InputError(f"atoms.info has {entries}, which mean the same input; keep one")
-    if spins[0] is None:
-        return Given(default, "calculator")
-    return Given(spins[0], f"atoms.info[{found[0]!r}]")
 
 
 def _require_possible(spin: Given, electrons: int, charge: Given) -> None:

@@ -14,7 +14,8 @@ from ase.io import read
 from torch import Tensor, distributed
 from torch.utils.data import Dataset, Sampler
 
-from asesc.calculators.spin import parse_spin
+from asesc.calculators.inputs import read_charge, read_field
+from asesc.calculators.spin import read_spin
 from asesc.errors import InputError
 from asesc.models.spin import multiplicity
 from asesc.system import System
@@ -95,45 +96,75 @@ def read_frames(path: str | Path, *, prefix: str = "REF_", limit: int | None = N
 
 def _frame(atoms: Atoms, prefix: str, where: str) -> Frame:
     labels, weights = {}, {}
-    for name, (per_atom, shape) in _SHAPES.items():
-        value = _find_label(atoms, name, prefix)
-        weight = float(atoms.info.get(f"config_{name}_weight", 1.0))
-        if value is None or weight == 0:
-            continue
-        array = np.asarray(value, dtype=float)
-        if name == "stress" and array.size == 6:
-            array = _from_voigt(array)
-        wanted = (len(atoms), *shape) if per_atom else shape
-        if array.size != np.prod(wanted, dtype=int) or np.isinf(array).any():
-            raise InputError(
-                f"{where}: label {name!r} has shape {array.shape} or is infinite; expected "
-                f"{wanted} finite numbers, or nan where one is not known"
-            )
-        unknown = np.isnan(array)
-        if name == "dipole" and atoms.pbc.all() and unknown.any() and not unknown.all():
-            raise InputError(
-                f"{where}: 'dipole' is {array.tolist()}, but in a crystal it is compared modulo "
-                "the cell vectors, which mixes components; give all three or none"
-            )
-        if not unknown.all():
-            labels[name], weights[name] = array.reshape(wanted), weight
-    electric_field = np.asarray(atoms.info.get("electric_field", (0, 0, 0)), dtype=float)
+    for name in _SHAPES:
+        weight = _weight(atoms, name, where)
+        label = _label(atoms, name, prefix, where) if weight else None
+        if label is not None:
+            labels[name], weights[name] = label, weight
+    try:
+        # As a calculator reads them, synonyms and MACE's field of the opposite sign included.
+        charge = read_charge(atoms.info, 0.0)
+        electric_field = read_field(atoms.info, (0.0, 0.0, 0.0))
+        spin = read_spin(atoms.info, None)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
     return Frame(
         atoms=Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc),
-        charge=float(atoms.info.get("charge", 0.0)),
-        electric_field=tuple(electric_field.tolist()),
+        charge=charge.value,
+        electric_field=electric_field.value,
         labels=labels,
         weights=weights,
-        spin=parse_spin(atoms.info.get("spin"), f"{where}: atoms.info['spin']"),
+        spin=spin.value,
     )
 
 
-def _find_label(atoms: Atoms, name: str, prefix: str) -> Any:
-    for key in (name, *_ALIASES.get(name, ())):
-        for store in (atoms.info, atoms.arrays):
-            if prefix + key in store:
-                return store[prefix + key]
-    return None
+def _label(atoms: Atoms, name: str, prefix: str, where: str) -> np.ndarray | None:
+    """A label in its shape, NaN where a component is not known; None without any component."""
+    keys = [prefix + key for key in _names(name)]
+    stores = [(store, key) for key in keys for store in (atoms.info, atoms.arrays) if key in store]
+    if not stores:
+        return None
+    array = _array(stores[0][0][stores[0][1]], f"{where}: label {name!r}")
+    if name == "stress" and array.size == 6:
+        array = _from_voigt(array)
+    per_atom, shape = _SHAPES[name]
+    wanted = (len(atoms), *shape) if per_atom else shape
+    if array.size != np.prod(wanted, dtype=int) or np.isinf(array).any():
+        raise InputError(
+            f"{where}: label {name!r} has shape {array.shape} or is infinite; expected "
+            f"{wanted} finite numbers, or nan where one is not known"
+        )
+    unknown = np.isnan(array)
+    if name == "dipole" and atoms.pbc.all() and unknown.any() and not unknown.all():
+        raise InputError(
+            f"{where}: 'dipole' is {array.tolist()}, but in a crystal it is compared modulo "
+            "the cell vectors, which mixes components; give all three or none"
+        )
+    return None if unknown.all() else array.reshape(wanted)
+
+
+def _weight(atoms: Atoms, name: str, where: str) -> float:
+    """``config_<label>_weight`` of a frame, 1 where it states none."""
+    keys = [f"config_{key}_weight" for key in _names(name)]
+    for key in keys:
+        if key in atoms.info:
+            weight = _array(atoms.info[key], f"{where}: {key}")
+            if weight.ndim or not 0 <= weight < np.inf:
+                raise InputError(f"{where}: {key} is {atoms.info[key]!r}, not a number ≥ 0")
+            return float(weight)
+    return 1.0
+
+
+def _names(label: str) -> tuple[str, ...]:
+    """Names that data may use for a label, ours first."""
+    return (label, *_ALIASES.get(label, ()))
+
+
+def _array(value: Any, what: str) -> np.ndarray:
+    try:
+        return np.asarray(value, dtype=float)
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{what} is {value!r}, not numbers") from error
 
 
 def _from_voigt(stress: np.ndarray) -> np.ndarray:

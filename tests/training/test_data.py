@@ -87,6 +87,39 @@ def test_weights_are_read_and_zero_is_no_label():
     assert frame.weights == {"forces": 0.5}
 
 
+def test_weights_follow_the_second_name_too():
+    atoms = water(0)
+    atoms.arrays["REF_becs"] = np.arange(27.0).reshape(3, 9)
+    atoms.info["config_becs_weight"] = 0
+    assert frame_of(atoms).labels == {}
+
+
+@pytest.mark.parametrize("weight", [-1.0, np.nan, np.inf, "heavy", [1.0, 2.0]])
+def test_weights_that_mean_nothing_are_refused(weight):
+    atoms = random_labels(("energy",))
+    atoms.info["config_energy_weight"] = weight
+    with pytest.raises(InputError, match="test: config_energy_weight is"):
+        frame_of(atoms)
+
+
+def test_charge_and_field_are_read_as_by_a_calculator():
+    """MACE's key has the opposite sign; two keys that disagree are no frame."""
+    atoms = water(0)
+    atoms.info.update(total_charge=1, external_field=[0.0, 0.0, 0.2], multiplicity=2)
+    frame = frame_of(atoms)
+    assert (frame.charge, frame.electric_field, frame.spin) == (1.0, (0.0, 0.0, -0.2), 2)
+    atoms.info["electric_field"] = [0.0, 0.0, 0.2]
+    with pytest.raises(InputError, match=r"test: atoms\.info has both 'electric_field'"):
+        frame_of(atoms)
+    with pytest.raises(InputError, match=r"test: .* looks like V/m"):
+        frame_of(Atoms("H", info={"electric_field": [0, 0, 5e8]}))
+
+
+def test_labels_that_are_no_numbers_are_refused():
+    with pytest.raises(InputError, match="test: label 'energy' is 'low', not numbers"):
+        frame_of(Atoms("H", info={"REF_energy": "low"}))
+
+
 @pytest.mark.parametrize("name", sorted(ALL_LABELS))
 @pytest.mark.parametrize("damage", ["shape", "inf"])
 def test_damaged_labels_are_refused(name, damage):
