@@ -44,6 +44,25 @@ def test_light_imports_do_not_need_torch(code):
     assert run_python(f"{code}; import sys; print(sorted({heavy} & set(sys.modules)))") == "[]"
 
 
+def test_importing_mace_leaves_no_trace():
+    """In a fresh process: here mace may have been imported long ago."""
+    code = """if True:
+        import os, logging, torch
+        from asesc.models.backbone import Backbone
+
+        def state():
+            root = logging.getLogger()
+            return dict(os.environ), torch.get_default_dtype(), root.level, len(root.handlers)
+
+        before = state()
+        Backbone(elements=[1], cutoff=3.0, channels=1, layers=1)
+        assert state() == before, (before, state())
+        import sys
+        print("mace" in sys.modules)
+    """
+    assert run_python(code) == "True"
+
+
 def test_unknown_attribute_lists_what_there_is():
     with pytest.raises(AttributeError, match=r"no attribute 'Calculator'.*SCCalculator"):
         _ = asesc.Calculator

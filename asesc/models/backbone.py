@@ -32,10 +32,10 @@ def mace_environment() -> Iterator[None]:
     """Import or build mace and e3nn objects without leaving traces in the process.
 
     mace sets an environment variable that switches off torch's safe loading, and e3nn needs it
-    while it reads its own constants. Modules are built in float64, so that their Clebsch–Gordan
-    tables are exact in whatever type they are cast to later.
+    while it reads its own constants; what mace imports sets others. Modules are built in float64,
+    so that their Clebsch–Gordan tables are exact in whatever type they are cast to later.
     """
-    variable, dtype = os.environ.get(_UNSAFE_LOAD), torch.get_default_dtype()
+    environment, dtype = dict(os.environ), torch.get_default_dtype()
     os.environ[_UNSAFE_LOAD] = "1"
     torch.set_default_dtype(torch.float64)
     try:
@@ -45,10 +45,9 @@ def mace_environment() -> Iterator[None]:
             yield
     finally:
         torch.set_default_dtype(dtype)
-        if variable is None:
-            os.environ.pop(_UNSAFE_LOAD, None)
-        else:
-            os.environ[_UNSAFE_LOAD] = variable
+        for name in os.environ.keys() - environment.keys():
+            del os.environ[name]
+        os.environ.update(environment)
 
 
 @dataclass(frozen=True)
