@@ -40,9 +40,19 @@ def edge_envelope(features: Features, cutoff: float) -> Tensor:
     return 1 - x**3 * (10 - 15 * x + 6 * x * x)
 
 
+class _Empty(nn.Linear):
+    """A layer from or to nothing, of whose initialisation torch would warn."""
+
+    def reset_parameters(self) -> None:
+        for parameter in self.parameters():
+            nn.init.zeros_(parameter)
+
+
 def _linear(n_in: int, n_out: int, *, bias: bool = True) -> nn.Linear:
     """A layer in float64 like the backbone; casting the model casts both."""
-    return nn.Linear(n_in, n_out, bias=bias, dtype=torch.float64)
+    # A backbone of one layer makes no vectors.
+    kind = nn.Linear if n_in and n_out else _Empty
+    return kind(n_in, n_out, bias=bias, dtype=torch.float64)
 
 
 def _perceptron(n_in: int, width: int, n_out: int, bias: list[float]) -> nn.Sequential:

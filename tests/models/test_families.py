@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.build import molecule
 from builders import FORMAL_CHARGES, NUMBERS, random_model
 
 from asesc.errors import InputError, ModelFormatError
@@ -112,6 +113,16 @@ def test_isolated_atoms_and_structures_without_edges(family):
     pair = Atoms("OH2", positions=[[0, 0, 0], [9.0, 0, 0], [0, 9.0, 0]])
     result = energy_and_forces(model, System.from_atoms(pair))
     assert torch.isfinite(result.forces).all()
+
+
+@pytest.mark.parametrize("family", sorted(FAMILIES.keys() - {"MACEPolar"}))
+def test_one_layer_makes_no_vectors_and_no_warning(family):
+    backbone = random_model(family).hyperparameters["backbone"] | {"layers": 1}
+    formal = {"formal_charges": {1: 1, 8: -2, 14: 4}} if family == "FixedCharges" else {}
+    model = FAMILIES[family](backbone=backbone, **formal)
+    assert model.backbone.n_vectors == 0
+    water = System.from_atoms(molecule("H2O"))
+    assert torch.isfinite(energy_and_forces(model, water).forces).all()
 
 
 @pytest.mark.parametrize("family", FAMILIES)
