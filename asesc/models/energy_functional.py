@@ -116,6 +116,15 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
         edges = self.edge_functional(features)
         return EnergySurface.of(problem, self._response(problem), atoms, edges)
 
+    def image(self, problem: Problem, coefficients: Tensor) -> Tensor:
+        """The density that answers the potential ∂E/∂p of a density p, (N, M).
+
+        It is p itself at the minimum and nowhere else: the form ∂E/∂p = 0 takes where moving charge
+        costs nothing along some edges and everything along others. Convex functionals only.
+        """
+        surface = self.surface(problem)
+        return surface.flow(surface.potential(coefficients)).coefficients
+
     def _accepted(self, system: System) -> System:
         if system.fermi_level is not None and not self.atom_functional.is_convex:
             raise InputError(

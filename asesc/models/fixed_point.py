@@ -124,6 +124,10 @@ class FixedPoint(Model, family="FixedPoint"):
         )
         return DensityMap(problem, environment, self.features.bind(problem), self.update(features))
 
+    def image(self, problem: Problem, coefficients: Tensor) -> Tensor:
+        """F(p), (N, M): equal to p for the density that is sought and for no other."""
+        return self.density_map(problem)(coefficients).coefficients
+
     def _internal_energy(self, density_map: DensityMap, flow: Flow) -> Tensor:
         """The separate readout, (B,), eV; every edge is listed twice, hence the half."""
         system, features = density_map.problem.system, density_map.problem.features

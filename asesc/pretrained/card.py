@@ -41,7 +41,8 @@ class ModelCard:
     boundaries : tuple of str
         Names of the boundaries that the model may be used with.
     errors : mapping of label to Measure
-        Root-mean-square errors on the validation data.
+        Root-mean-square errors on the validation data; in families that are not variational also
+        ``dipole_mismatch`` and ``fermi_level_mismatch``, see :mod:`asesc.response.conjugacy`.
     units : mapping of quantity to unit
         Must agree with :data:`asesc.units.UNITS`.
     family, hyperparameters, elements, asesc_version, sha256

@@ -83,12 +83,16 @@ def conjugacy_errors(model: Potential, systems: Iterable[System]) -> dict[str, f
     Returns
     -------
     dict of str to float
-        ``"dipole"``, e Å per component, and ``"fermi_level"``, eV, where the family has one.
+        ``"dipole"``, e Å per component that the structure has, unless none has any;
+        ``"fermi_level"``, eV, where the family has one.
     """
-    results = [conjugacy(model, system) for system in systems]
-    dipoles = torch.cat([result.dipole - result.conjugate_dipole for result in results])
-    errors = {"dipole": float(dipoles.pow(2).mean().sqrt())}
-    levels = [result.level_mismatch for result in results]
-    if all(level is not None for level in levels):
-        errors["fermi_level"] = float(torch.cat(levels).pow(2).mean().sqrt())
-    return errors
+    dipoles, levels = [], []
+    for system in systems:
+        result = conjugacy(model, system)
+        components = 3 if model.has_itinerant_polarisation else 3 - sum(system.pbc)
+        if components > 0:
+            dipoles.append(result.dipole_mismatch**2 / components)
+        if result.level_mismatch is not None:
+            levels.append(result.level_mismatch**2)
+    squares = {"dipole": dipoles, "fermi_level": levels}
+    return {name: float(torch.cat(s).mean().sqrt()) for name, s in squares.items() if s}

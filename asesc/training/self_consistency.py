@@ -2,13 +2,13 @@
 
 The default needs nothing of this file: predictions carry the exact derivatives of the converged
 density (implicit differentiation), so that every label trains the map through its fixed point.
-Direct training looks at one application of the map to the reference density instead. It is cheap,
-but a map that is right at the reference may lead away from it when iterated; begin with it and end
-without.
+Direct training looks at one application of the map to the reference density instead, which for an
+energy functional says that the reference is stationary. It is cheap, but a map that is right at the
+reference may lead away from it when iterated; begin with it and end without.
 
 References
 ----------
-arXiv:2603.14700, eqs. 76 and 78 (direct), 80 to 85 (implicit).
+arXiv:2603.14700, eqs. 75 (direct, functionals), 76 and 78 (direct, maps), 80 to 85 (implicit).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import torch
 from torch import Tensor
 
 from asesc.errors import InputError
-from asesc.models import FixedPoint, Model
+from asesc.models import EnergyFunctional, FixedPoint, Model
 from asesc.models.moments import coefficients_of
 from asesc.solvers import spectral_radius
 from asesc.training.config import TrainingConfig
@@ -32,15 +32,26 @@ def require_map(model: Model, config: TrainingConfig) -> None:
     InputError
     """
     settings = config.self_consistency
-    if isinstance(model, FixedPoint) or not (settings.direct or settings.spectral_radius):
-        return
-    raise InputError(
-        f"self_consistency is for families with a map; {model.family} has none. Remove the section "
-        "or train FixedPoint"
+    if settings.spectral_radius and not isinstance(model, FixedPoint):
+        raise InputError(
+            f"self_consistency: spectral_radius is for a map that is iterated; {model.family} has "
+            "none. Remove it or train FixedPoint"
+        )
+    if settings.direct and not _has_image(model):
+        raise InputError(
+            f"self_consistency: direct is for families whose density answers itself; "
+            f"{model.family} is not one. Remove it or train FixedPoint or a convex EnergyFunctional"
+        )
+
+
+def _has_image(model: Model) -> bool:
+    """Whether one application of a map tells a wrong density from the right one."""
+    return isinstance(model, FixedPoint) or (
+        isinstance(model, EnergyFunctional) and not model.localises_charge
     )
 
 
-def map_residuals(model: FixedPoint, batch: Batch) -> dict[str, Tensor]:
+def map_residuals(model: FixedPoint | EnergyFunctional, batch: Batch) -> dict[str, Tensor]:
     """F(p_ref) − p_ref for every structure whose density is labelled, graph attached.
 
     Returns
@@ -63,7 +74,7 @@ def map_residuals(model: FixedPoint, batch: Batch) -> dict[str, Tensor]:
         )
     labels = batch.labels
     reference = coefficients_of(labels["charges"], labels.get("dipoles"), model.lmax)
-    mapped = model.density_map(model.problem(batch.system))(reference).coefficients
+    mapped = model.image(model.problem(batch.system), reference)
     known = torch.stack([batch.is_complete(label) for label in needed]).all(0)
     change = torch.where(known[batch.system.batch][:, None], mapped - reference, 0.0)
     return (

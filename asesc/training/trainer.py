@@ -26,6 +26,7 @@ from asesc.errors import InputError, did_you_mean
 from asesc.models import FAMILIES, Model
 from asesc.neighbors import find_edges
 from asesc.pretrained import Measure, ModelCard, load_model, save_model
+from asesc.response import conjugacy_errors
 from asesc.training.config import LABELS, TrainingConfig
 from asesc.training.data import (
     BatchDataset,
@@ -93,7 +94,7 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
             weights_only=True,
         )
     errors = evaluate_frames(training.model, valid_frames, batch_size=config.data.batch_size)
-    card = model_card(config, train_frames, errors)
+    card = model_card(config, train_frames, errors, _mismatch(training.model, valid_frames))
     return (
         save_model(training.model, output / config.name, card) if trainer.is_global_zero else card
     )
@@ -245,10 +246,27 @@ def _mean_neighbours(frames: Sequence[Frame], cutoff: float) -> float:
     return float(max(1.0, sum(pairs) / sum(len(frame.atoms) for frame in sample)))
 
 
+def _mismatch(model: Model, frames: Sequence[Frame]) -> dict[str, Measure]:
+    """How far dipole and Fermi level are from the derivatives of the energy, for the card.
+
+    Empty for variational families, where they are the same numbers.
+    """
+    if model.variational:
+        return {}
+    device = next(model.parameters()).device
+    errors = conjugacy_errors(model, (collate([f]).to(device).system for f in frames))
+    units = {"dipole": LABELS["dipole"], "fermi_level": "eV"}
+    return {f"{name}_mismatch": Measure(error, units[name]) for name, error in errors.items()}
+
+
 def model_card(
-    config: TrainingConfig, frames: Sequence[Frame], errors: Mapping[str, LabelError]
+    config: TrainingConfig,
+    frames: Sequence[Frame],
+    errors: Mapping[str, LabelError],
+    mismatch: Mapping[str, Measure],
 ) -> ModelCard:
-    """Card with the scope seen in the training data and the errors measured."""
+    """Card with the scope seen in the training data, the errors measured, and, in families that are
+    not variational, the ``mismatch`` of dipole and level with the derivatives of the energy."""
     charges = [frame.charge for frame in frames]
     boundaries = {sum(map(bool, frame.atoms.pbc)) for frame in frames}
     names = {0: "open", 2: "slab", 3: "periodic"}
@@ -266,6 +284,6 @@ def model_card(
         charge_range=(min(charges), max(charges)),
         field_range=max(fields) if config.field_range is None else config.field_range,
         boundaries=tuple(names[n] for n in sorted(boundaries)),
-        errors=measures,
+        errors=measures | mismatch,
         **texts,
     )

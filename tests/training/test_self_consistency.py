@@ -9,6 +9,8 @@ from teaching import frame_of, labelled, water, write_run
 
 from asesc import load_model
 from asesc.errors import InputError
+from asesc.pretrained import model_card
+from asesc.response import conjugacy_errors
 from asesc.training import evaluate_frames, read_config, read_frames, train
 from asesc.training.data import collate
 from asesc.training.module import Training
@@ -23,14 +25,18 @@ def batch_of(teacher, labels, n=2):
     return collate([frame_of(atoms) for atoms in frames])
 
 
-def test_the_map_returns_the_density_of_its_own_fixed_point():
-    teacher = random_model("FixedPoint", update="gated")
+STUDENTS = [("FixedPoint", {"update": "gated"}), ("EnergyFunctional", {})]
+
+
+@pytest.mark.parametrize(("family", "own"), STUDENTS)
+def test_the_map_returns_the_density_of_its_own_fixed_point(family, own):
+    teacher = random_model(family, **own)
     batch = batch_of(teacher, DENSITY)
     differences = map_residuals(teacher, batch)
     assert differences.keys() == set(DENSITY)
     for difference in differences.values():
         assert float(difference.detach().abs().max()) < 1e-7
-    student = random_model("FixedPoint", update="gated", seed=1)
+    student = random_model(family, seed=1, **own)
     assert float(map_residuals(student, batch)["charges"].detach().abs().max()) > 1e-2
 
 
@@ -48,8 +54,15 @@ def test_direct_training_needs_densities_and_a_map(tmp_path):
     with pytest.raises(InputError, match="no frame has dipoles; label the frames or set"):
         map_residuals(random_model("FixedPoint", update="gated"), batch)
     path = write_run(tmp_path, n_frames=2, self_consistency={"direct": 0.5})
-    with pytest.raises(InputError, match="SplitChargeEquilibration has none"):
-        Training(random_model("SplitChargeEquilibration"), read_config(path))
+    config = read_config(path)
+    wells = random_model("EnergyFunctional", functional="localised")
+    for model in (random_model("SplitChargeEquilibration"), wells):
+        with pytest.raises(InputError, match=f"{model.family} is not one"):
+            Training(model, config)
+    Training(random_model("EnergyFunctional"), config)
+    path = write_run(tmp_path, n_frames=2, self_consistency={"spectral_radius": 2.0})
+    with pytest.raises(InputError, match="EnergyFunctional has none"):
+        Training(random_model("EnergyFunctional"), read_config(path))
     path = write_run(tmp_path, n_frames=2, self_consistency={"direct": 1.5})
     with pytest.raises(InputError, match=r"direct is 1\.5, not a fraction of 0 to 1"):
         read_config(path)
@@ -105,6 +118,11 @@ def test_a_student_learns_through_the_fixed_point(tmp_path):
     before, after, frames = learn(tmp_path, ("forces",), self_consistency=stiff)
     old, new = (evaluate_frames(model, frames)["forces"].rmse for model in (before, after))
     assert new < old / 2
+    card = model_card(tmp_path / "out" / "student")
+    mismatch = conjugacy_errors(after, [collate([frame]).system for frame in frames])
+    for name, value in mismatch.items():
+        stated = card.errors[f"{name}_mismatch"].value
+        assert value > 0 and stated == pytest.approx(value, rel=1e-2)
 
 
 def test_a_student_learns_the_map_directly(tmp_path):
