@@ -41,6 +41,8 @@ def result_table(atoms: Atoms, model: str) -> Table:
     # Adding zero turns −0.0 into 0.0.
     total = round(results["charges"].sum(), 8) + 0.0
     rows.append(("total charge", f"{total:+.8f}", "e"))
+    if "fermi_level" in results:
+        rows.append(("Fermi level", f"{results['fermi_level']:.6f}", "eV"))
     rows.append(("electric field", _vector(extras["electric_field"]), "V/Å"))
     if "dipole" in results:
         rows.append(("dipole", _vector(results["dipole"]), "e Å"))

@@ -33,6 +33,8 @@ Charge = Annotated[float | None, typer.Option(help="Total charge, e.")]
 Spin = Annotated[int | None, typer.Option(help="Multiplicity 2S + 1, for models with spin.")]
 _FIELD = "Electric field x,y,z in V/Å; the force on +q is +qE."
 Field = Annotated[str | None, typer.Option(help=_FIELD)]
+_LEVEL = "Hold the Fermi level −∂E/∂Q at this energy, eV, instead of the charge."
+FermiLevel = Annotated[float | None, typer.Option(help=_LEVEL)]
 Relax = Annotated[bool, typer.Option("--relax", help="Relax the positions.")]
 Cell = Annotated[bool, typer.Option("--cell", help="With --relax: relax the cell too.")]
 Fmax = Annotated[float, typer.Option(min=0, help="Largest force after --relax, eV/Å.")]
@@ -55,6 +57,7 @@ def run(
     charge: Charge = None,
     spin: Spin = None,
     field: Field = None,
+    fermi_level: FermiLevel = None,
     relax: Relax = False,
     cell: Cell = False,
     fmax: Fmax = 0.01,
@@ -79,7 +82,7 @@ def run(
     _require_one_task(relax, cell, md)
     atoms = read_structure(structure)
     options = {"dtype": dtype, "device": device, "boundary": boundary, "spin": spin}
-    options["allow_extrapolation"] = allow_extrapolation
+    options |= {"allow_extrapolation": allow_extrapolation, "fermi_level": fermi_level}
     _attach_calculator(atoms, model, charge, field, options)
     with _record(atoms, model, *output_paths(structure, output), start) as record:
         if relax:
@@ -110,6 +113,9 @@ def _attach_calculator(
             atoms.info.pop(key, None)
     if options["spin"] is not None:
         for key in SPIN_KEYS:
+            atoms.info.pop(key, None)
+    if options["fermi_level"] is not None:
+        for key in (*CHARGE_KEYS, "fermi_level"):
             atoms.info.pop(key, None)
     if field is not None:
         options["electric_field"] = parse_vector(field)

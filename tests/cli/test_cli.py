@@ -8,12 +8,14 @@ import sys
 
 import numpy as np
 import pytest
+from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
 from builders import random_model
 from teaching import labelled, water, write_run
 from typer.testing import CliRunner
 
+from asesc import SCCalculator
 from asesc.cli import app, main
 from asesc.cli.record import Record
 from asesc.cli.run import output_paths, parse_vector
@@ -136,6 +138,20 @@ def test_dynamics(workplace, ensemble):
     if ensemble == "nve":
         total = [frame.get_total_energy() for frame in frames]
         assert np.ptp(total) < 0.05 * np.ptp([f.get_potential_energy() for f in frames])
+
+
+def test_fixed_fermi_level(workplace):
+    """The level that a charge of 0.5 e has gives that charge back, whatever the file says."""
+    atoms = water(1)
+    atoms.calc = SCCalculator(
+        random_model(FAMILY), charge=0.5, allow_fractional_charge=True, allow_extrapolation=True
+    )
+    level = atoms.calc.get_property("fermi_level", atoms)
+    atoms.info["charge"] = -1
+    write("ion.xyz", Atoms(atoms), write_results=False)
+    output = asesc("run", "ion.xyz", "--model", "tiny", "--fermi-level", f"{level:.12f}")
+    assert _number(output, "total charge") == pytest.approx(0.5, abs=1e-7)
+    assert _number(output, "Fermi level") == pytest.approx(level, abs=1e-6)
 
 
 def test_the_input_is_not_overwritten(workplace):
