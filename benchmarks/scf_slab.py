@@ -9,7 +9,7 @@ or saturating at q₀, q_i = −q₀ f(χ (u_i − μ)/q₀) with f(x) = x/√(1
 Charge sloshes: the largest eigenvalue of χ J grows like the square of the thickness, and linear
 mixing by a fixed fraction must fail from some thickness on.
 
-    OMP_NUM_THREADS=1 python benchmarks/scf_slab.py
+    python benchmarks/scf_slab.py > benchmarks/results/scf_slab.md
 """
 
 from __future__ import annotations
@@ -159,12 +159,14 @@ def _cell(solve: Callable[[], Solution]) -> str:
 
 def main() -> None:
     """Print a table for each answer of the charges."""
+    print("# Self-consistency of metal slabs in a field")
     for title, limit, field in (
         ("linear", None, FIELD),
         ("saturating at 0.2 e", 0.2, FIELD),
         ("saturating at 0.2 e, ten times the field", 0.2, 10 * FIELD),
     ):
-        print(f"\n{title}; maps and Jacobian products to 1e-8 e\n")
+        title = f"{title[0].upper()}{title[1:]}"
+        print(f"\n{title}; maps and Jacobian products to 1e-8 e, and the rung that converged.\n")
         print(
             f"| layers | linear mixing {MIXING} | no preconditioner | screening | dense Jacobian |"
         )

@@ -88,16 +88,16 @@ def test_the_susceptibility_is_read_from_the_map():
 
 
 @pytest.mark.parametrize("limit", [None, 0.2], ids=["linear", "saturating"])
-@pytest.mark.parametrize("layers", [4, 6, 12])
+@pytest.mark.parametrize("layers", [4, 6, 12, 24])
 def test_metal_slabs_converge_in_25_maps_where_linear_mixing_fails(layers, limit):
     """Linear mixing at 0.25 is stable up to 4 layers (reference: 0.33 there, 0.136 for 6)."""
     slab = scf_slab.MetalSlab(layers, limit)
     assert (slab.mix_linearly() is None) == (layers > 4)
     assert slab.solve(jacobian=slab.jacobian).iterations <= 8
     screened = slab.solve(precondition=slab.screening())
-    assert screened.iterations <= 25
+    assert sum(stage.maps for stage in screened.stages) <= 25
     if limit is None:
-        assert slab.solve().iterations <= 15
+        assert screened.iterations <= 10 and slab.solve().iterations <= 15
 
 
 def test_the_field_in_a_slab_is_screened():
