@@ -71,6 +71,17 @@ class BareMultipoles:
         )
 
 
+@dataclass(frozen=True)
+class _Inputs:
+    """What the answer depends on besides the geometry, as values."""
+
+    charges: PerElement | tuple[float, ...]
+    dipoles: tuple[tuple[float, ...], ...] | None
+    width: float | PerElement
+    field: Given
+    boundary: str
+
+
 class CoulombCalculator(FreshCalculator):
     """Gaussian charges and dipoles that feel each other and an applied field.
 
@@ -148,28 +159,29 @@ class CoulombCalculator(FreshCalculator):
     def evaluate(self, atoms: Atoms, properties: Collection[str] = ("energy",)) -> Evaluation:
         """Compute without reading or changing what is cached; see :class:`Evaluation`."""
         check_geometry(atoms)
-        field, boundary = self._inputs(atoms)
-        multipoles = self._multipoles(atoms)
+        inputs = self._inputs(atoms)
+        multipoles = _multipoles(atoms, inputs)
         system = System.from_atoms(
             atoms,
             charge=float(multipoles.charges.sum().round(decimals=12)),
-            electric_field=field.value,
+            electric_field=inputs.field.value,
         )
         origin = atoms.get_center_of_mass()
         outcome = evaluate(
-            multipoles, system, boundary=boundary, origin=origin, properties=properties
+            multipoles, system, boundary=inputs.boundary, origin=origin, properties=properties
         )
         outcome.extras.update(
-            electric_field=np.array(field.value),
-            electric_field_source=field.source,
-            boundary=boundary_for(boundary, system.pbc).name,
+            electric_field=np.array(inputs.field.value),
+            electric_field_source=inputs.field.source,
+            boundary=boundary_for(inputs.boundary, system.pbc).name,
         )
         return outcome
 
-    def _inputs(self, atoms: Atoms) -> tuple[Given, str]:
-        return read_field(atoms.info, self.parameters["electric_field"]), self.parameters[
-            "boundary"
-        ]
+    def _inputs(self, atoms: Atoms) -> _Inputs:
+        # Copies: parameters may be edited in place.
+        given = self._checked(dict(self.parameters))
+        field = read_field(atoms.info, given.pop("electric_field"))
+        return _Inputs(field=field, **given)
 
     def _checked(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Parameters as tuples, so that editing the user's array later changes nothing here."""
@@ -184,18 +196,19 @@ class CoulombCalculator(FreshCalculator):
             checked["dipoles"] = tuple(tuple(row) for row in dipoles.tolist())
         return checked
 
-    def _multipoles(self, atoms: Atoms) -> BareMultipoles:
-        charges = _for_atoms(self.parameters["charges"], "charges", atoms)
-        widths = _for_atoms(self.parameters["width"], "width", atoms)
-        dipoles = self.parameters["dipoles"]
-        if dipoles is not None:
-            if np.shape(dipoles) != (len(atoms), 3):
-                raise InputError(
-                    f"dipoles have shape {np.shape(dipoles)}, but this structure needs "
-                    f"({len(atoms)}, 3): one vector per atom"
-                )
-            dipoles = torch.tensor(dipoles, dtype=torch.float64)
-        return BareMultipoles(charges, dipoles, widths)
+
+def _multipoles(atoms: Atoms, inputs: _Inputs) -> BareMultipoles:
+    """The multipoles of a structure, which they must fit."""
+    dipoles = inputs.dipoles
+    if dipoles is not None:
+        if np.shape(dipoles) != (len(atoms), 3):
+            raise InputError(
+                f"dipoles have shape {np.shape(dipoles)}, but this structure needs "
+                f"({len(atoms)}, 3): one vector per atom"
+            )
+        dipoles = torch.tensor(dipoles, dtype=torch.float64)
+    charges = _for_atoms(inputs.charges, "charges", atoms)
+    return BareMultipoles(charges, dipoles, _for_atoms(inputs.width, "width", atoms))
 
 
 def _per_element_or_array(value: Any, name: str, ndim: int) -> Any:

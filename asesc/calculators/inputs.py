@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from difflib import get_close_matches
 from typing import Any
@@ -55,14 +55,30 @@ def read_charge(info: Mapping[str, Any], default: float) -> Given:
     InputError
         Two synonyms disagree, or the entry is not one finite number.
     """
-    found = [key for key in CHARGE_KEYS if key in info]
-    if not found:
-        return Given(default, "calculator")
-    charges = [parse_charge(info[key], f"atoms.info[{key!r}]") for key in found]
-    if len(set(charges)) > 1:
-        entries = " and ".join(f"{k!r}={q:g}" for k, q in zip(found, charges, strict=True))
+    return read_synonyms(info, CHARGE_KEYS, parse_charge, default)
+
+
+def read_synonyms(
+    info: Mapping[str, Any],
+    keys: Iterable[str],
+    parse: Callable[[Any, str], float | None],
+    default: float | None,
+) -> Given:
+    """An input that may stand under several names.
+
+    Raises
+    ------
+    InputError
+        Two of them disagree, or ``parse`` refuses an entry.
+    """
+    found = {key: parse(info[key], f"atoms.info[{key!r}]") for key in keys if key in info}
+    if len(set(found.values())) > 1:
+        values = {k: value if value is None else f"{value:g}" for k, value in found.items()}
+        entries = " and ".join(f"{key!r}={value}" for key, value in values.items())
         raise InputError(f"atoms.info has {entries}, which mean the same input; keep one")
-    return Given(charges[0], f"atoms.info[{found[0]!r}]")
+    for key, value in found.items():
+        return Given(value, f"atoms.info[{key!r}]")
+    return Given(default, "calculator")
 
 
 def read_field(info: Mapping[str, Any], default: tuple[float, float, float]) -> Given:

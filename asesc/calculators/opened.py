@@ -146,8 +146,14 @@ def _device(name: str) -> torch.device:
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
     try:
         device = torch.device(name)
-    except RuntimeError as error:
-        raise SetupError(f"device={name!r} is not a device: {error}") from error
+        if device.type != "cuda":
+            torch.zeros(1, dtype=torch.float64, device=device).item()
+    # What torch raises for text that is no device, and for devices that cannot do this.
+    except (RuntimeError, TypeError, NotImplementedError, AssertionError) as error:
+        raise SetupError(
+            f"device={name!r} is not a device for numbers of type float64 here: {error}. Use "
+            "'cpu', 'cuda' or 'auto'"
+        ) from error
     if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
         build = "a CPU build" if torch.version.cuda is None else f"built for {torch.version.cuda}"
         raise SetupError(

@@ -178,9 +178,11 @@ class SCCalculator(ManyStructures, FreshCalculator):
             checked["electric_field"] = parse_field(checked["electric_field"])
         if (name := checked.get("boundary", "auto")) not in (known := ["auto", *BOUNDARIES]):
             raise unknown_boundary(name, known)
-        if checked.get("scf") is not None:
-            SCFOptions.of(checked["scf"])
-            checked["scf"] = dict(checked["scf"])
+        if (scf := checked.get("scf")) is not None:
+            if not isinstance(scf, Mapping):
+                raise InputError(f"scf must be a mapping of options to numbers, got {scf!r}")
+            SCFOptions.of(scf)
+            checked["scf"] = dict(scf)
         opened = self._open(checked)
         checked["spin"] = parse_spin(checked.get("spin", self.parameters.get("spin")))
         refuse_unread_spin({}, checked["spin"], opened)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from ase import Atoms
 
-from asesc.calculators.inputs import SPIN_KEYS, Given
+from asesc.calculators.inputs import SPIN_KEYS, Given, read_synonyms
 from asesc.calculators.opened import OpenedModel
 from asesc.errors import InputError
 
@@ -61,16 +61,8 @@ def read_spin(info: Mapping[str, Any], default: int | None) -> Given:
     InputError
         Two synonyms disagree, or the entry is no multiplicity.
     """
-    found = [key for key in SPIN_KEYS if key in info]
-    if not found:
-        return Given(default, "calculator")
-    spins = [parse_spin(info[key], f"atoms.info[{key!r}]") for key in found]
-    if len(set(spins)) > 1:
-        entries = " and ".join(f"{k!r}={s}" for k, s in zip(found, spins, strict=True))
-        raise InputError(f"atoms.info has {entries}, which mean the same input; keep one")
-    if spins[0] is None:
-        return Given(default, "calculator")
-    return Given(spins[0], f"atoms.info[{found[0]!r}]")
+    given = read_synonyms(info, SPIN_KEYS, parse_spin, default)
+    return Given(default, "calculator") if given.value is None else given
 
 
 def refuse_unread_spin(info: Mapping[str, Any], default: int | None, opened: OpenedModel) -> None:

@@ -46,6 +46,7 @@ def make(family="SplitChargeEquilibration", **options) -> SCCalculator:
         ({"spin": 2}, InputError, r"spin=2, but model .* has no spin input: the number would be"),
         ({"fermi_level": "-4.4"}, InputError, "Fermi level in eV, or None for a fixed charge"),
         ({"scf": {"tol": 1}}, InputError, "scf has no option 'tol'"),
+        ({"scf": "fast"}, InputError, "scf must be a mapping of options to numbers, got 'fast'"),
         ({"electric_field": 0.1}, InputError, r"3 numbers in V/Å; got shape \(\)"),
         ({"electric_field": [[0, 0, 0.1]]}, InputError, r"got shape \(1, 3\)\. Give one vector"),
         ({"electric_field": (0, 0, 5e8)}, InputError, r"looks like V/m \(= 0\.05 V/Å\)"),
@@ -54,6 +55,8 @@ def make(family="SplitChargeEquilibration", **options) -> SCCalculator:
         ({"boundary": "perodic"}, InputError, r"'perodic' is not known\. Did you mean 'periodic'"),
         ({"dtype": "float46"}, InputError, "dtype='float46'; choose 'float64'"),
         ({"device": "gpu"}, SetupError, "device='gpu' is not a device"),
+        ({"device": None}, SetupError, "device=None is not a device"),
+        ({"device": "meta"}, SetupError, "device='meta' is not a device for numbers of"),
         ({"device": "cuda:99"}, SetupError, "device='cuda:99' but torch .* sees . GPUs; use"),
     ],
 )

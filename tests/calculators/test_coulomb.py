@@ -94,6 +94,26 @@ def test_an_array_edited_later_changes_nothing(salt):
     assert salt.calc.todict()["charges"] == (0.5, -0.5)
 
 
+def test_parameters_edited_in_place_are_noticed(salt):
+    salt.calc = CoulombCalculator(charges=IONS)
+    energies = [salt.get_potential_energy()]
+    salt.calc.parameters["charges"]["Na"], salt.calc.parameters["charges"]["Cl"] = 0.5, -0.5
+    energies.append(salt.get_potential_energy())
+    assert energies[1] == pytest.approx(energies[0] / 4)
+    for name, value in (
+        ("width", 0.7),
+        ("charges", np.array([0.2, -0.2])),
+        ("dipoles", np.ones((2, 3))),
+        ("electric_field", np.array([0.0, 0.0, 0.1])),
+    ):
+        salt.calc.parameters[name] = value
+        energies.append(salt.get_potential_energy())
+        assert not salt.calc.check_state(salt)
+    assert len(set(energies)) == len(energies)
+    fresh = CoulombCalculator(**salt.calc.parameters)
+    assert fresh.get_potential_energy(salt) == energies[-1]
+
+
 def test_a_charged_cell_takes_no_field():
     ion = Atoms("Na", cell=[5, 5, 5], pbc=True)
     ion.calc = CoulombCalculator(charges=[1], electric_field=(0, 0, 0.1))
