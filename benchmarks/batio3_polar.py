@@ -17,6 +17,7 @@ import warnings
 import numpy as np
 from ase import Atoms, units
 from ase.geometry import find_mic
+from ase.neighborlist import neighbor_list
 from matplotlib.figure import Figure
 from rich.console import Console
 from rich.table import Table
@@ -86,12 +87,13 @@ def walls(polar: Atoms, centre: Atoms, cells: int) -> Atoms:
 
 def off_centre(atoms: Atoms) -> np.ndarray:
     """Height of every Ti above the mean of its six oxygens, in the order along a, Å."""
-    titanium, oxygen = np.flatnonzero(atoms.symbols == "Ti"), np.flatnonzero(atoms.symbols == "O")
+    first, second, distance, bond = neighbor_list("ijdD", atoms, 3.2)
+    titanium = np.flatnonzero(atoms.symbols == "Ti")
     heights = []
     for index in titanium[np.argsort(atoms.positions[titanium, 0])]:
-        bonds = atoms.get_distances(index, oxygen, mic=True, vector=True)
-        nearest = np.argsort(np.linalg.norm(bonds, axis=1))[:6]
-        heights.append(-bonds[nearest, 2].mean())
+        mine = (first == index) & (atoms.numbers[second] == 8)
+        nearest = np.argsort(distance[mine])[:6]
+        heights.append(-bond[mine][nearest, 2].mean())
     return np.array(heights)
 
 
