@@ -78,7 +78,9 @@ figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.8), layout="constraine
 lines.plot(ax=left, width=15)
 for size, spectrum in shifted.items():
     curve = spectrum.broadened(width=8)
-    right.plot(curve.wavenumbers, curve.intensities, label=f"{size:+.2f} V/Å along the dipole")
+    right.plot(
+        curve.wavenumbers, curve.intensities, label=f"{size:+.2f} V/Å along μ".replace("-", "−")
+    )
 middle = lines.broadened(width=8)
 right.plot(middle.wavenumbers, middle.intensities, color="0.4", ls="--", label="no field")
 right.set(xlim=(stretch - 120, stretch + 120), xlabel="wave number (cm⁻¹)")

@@ -186,7 +186,9 @@ def _table(table: FormationEnergies) -> Table:
     for row in rows:
         shown.add_row(*(_text(value) for value in row.values()))
     levels = ", ".join(f"{q:+d}/{p:+d} {e:.3f} eV" for (q, p), e in table.transition_levels.items())
-    shown.caption = f"VBM {table.vbm:.3f} eV; stable charge changes at {levels or 'no level'}"
+    if any(table.charges):
+        reservoir = f"with the Fermi level at the valence band, {table.vbm:.3f} eV"
+        shown.caption = f"{reservoir}; the stable charge changes at {levels or 'no level'}"
     return shown
 
 

@@ -119,7 +119,7 @@ def _dielectric_table(response: DielectricResponse) -> Table:
     except IllPosedError as error:
         table.caption = str(error)
     for name, tensor in rows.items():
-        table.add_row(name, *(f"{round(tensor[pair], 4) + 0.0:.4f}" for pair in pairs))
+        table.add_row(name, *(_number(tensor[pair], 4) for pair in pairs))
     return table
 
 
@@ -148,12 +148,17 @@ def _elastic_table(response: ElasticResponse, atoms: Atoms) -> Table:
     for name in ("", "xx", "yy", "zz", "yz", "xz", "xy"):
         table.add_column(name, justify="right")
     for name, row in zip(("xx", "yy", "zz", "yz", "xz", "xy"), response.elastic_gpa, strict=True):
-        table.add_row(f"C {name} (GPa)", *(f"{value + 0.0:.2f}" for value in row))
+        table.add_row(f"C {name} (GPa)", *(_number(value, 2) for value in row))
     if response.piezoelectric is not None:
         table.add_section()
         for name, row in zip("xyz", response.piezoelectric_si, strict=True):
-            table.add_row(f"e {name} (C/m²)", *(f"{value + 0.0:.4f}" for value in row))
+            table.add_row(f"e {name} (C/m²)", *(_number(value, 4) for value in row))
     return table
+
+
+def _number(value: float, digits: int) -> str:
+    """Adding zero turns −0.0 into 0.0."""
+    return f"{round(value, digits) + 0.0:.{digits}f}"
 
 
 def _lowest(ph: Phonopy) -> str:

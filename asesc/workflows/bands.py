@@ -50,7 +50,7 @@ class Bands:
         lowest = min(float(values.min()) for values in self.wavenumbers)
         if lowest < -NOISE:
             ax.axhspan(1.1 * lowest, 0, color="C3", alpha=0.12, lw=0, label="imaginary")
-            ax.legend(loc="lower right", fontsize=8)
+            ax.legend(loc="best", fontsize=8)
         ax.set_ylim(bottom=1.1 * lowest if lowest < -NOISE else 0)
         ax.set_xticks([p for p, _ in self.ticks], [name for _, name in self.ticks])
         ax.set(ylabel="wave number (cm⁻¹)", xlim=(self.distances[0][0], self.distances[-1][-1]))
@@ -130,14 +130,15 @@ class ThermalProperties:
         """Heat capacity and entropy in k_B per atom, free energy in meV per atom."""
         ax = axes_for(path, ax)
         per_atom = 1 / (units.kB * self.n_atoms)
-        ax.plot(self.temperatures, per_atom * self.heat_capacity, label="heat capacity C_V")
-        ax.plot(self.temperatures, per_atom * self.entropy, label="entropy S")
-        ax.axhline(3, color="0.6", ls="--", lw=0.8, label="3 k_B (Dulong–Petit)")
-        ax.set(xlabel="temperature (K)", ylabel="k_B per atom", ylim=(0, None))
+        ax.plot(self.temperatures, per_atom * self.heat_capacity, label="heat capacity $C_V$")
+        ax.plot(self.temperatures, per_atom * self.entropy, label="entropy $S$")
+        ax.axhline(3, color="0.6", ls="--", lw=0.8, label="3 $k_B$ (Dulong–Petit)")
+        ax.set(xlabel="temperature (K)", ylabel="$k_B$ per atom", ylim=(0, None))
+        ax.set_xlim(self.temperatures[0], self.temperatures[-1])
         right = ax.twinx()
         energies = 1e3 * self.free_energy / self.n_atoms
-        right.plot(self.temperatures, energies, color="C3", label="free energy F")
-        right.set_ylabel("F (meV per atom)", color="C3")
+        right.plot(self.temperatures, energies, color="C3", label="free energy $F$")
+        right.set_ylabel("$F$ (meV per atom)", color="C3")
         right.set_ylim(top=energies.max() + 0.35 * max(np.ptp(energies), 1.0))
         lines = [*ax.lines, *right.lines]
         ax.set_ylim(top=1.35 * max(3.0, float(per_atom * self.entropy.max())))

@@ -19,6 +19,10 @@ _WITHOUT = (
 )
 
 
+#: ε above which a crystal screens like a metal.
+METALLIC = 1e3
+
+
 @dataclass(frozen=True)
 class BornCharges:
     """Z* and ε∞ of a primitive cell at zero macroscopic field.
@@ -71,7 +75,7 @@ def born_charges(
     Raises
     ------
     InputError
-        If the crystal is not periodic in three directions.
+        If the crystal is not periodic in three directions, or screens like a metal.
     PropertyUnavailableError
         If the calculator lacks Born charges (and a polarisation to differentiate) or ε∞.
     """
@@ -82,6 +86,7 @@ def born_charges(
             "have no bulk LO-TO splitting: pass nac=False"
         )
     dielectric = ask(calc, crystal, "dielectric_tensor", advice=_WITHOUT)
+    require_insulator(dielectric, "in which no field goes along with a phonon: pass nac=False")
     raw = dipole_derivatives(calc, crystal, progress=progress)
     cell = phonopy_atoms(crystal)
     charges, _ = symmetrize_borns_and_epsilon(raw, dielectric, cell, symprec=symprec)
@@ -91,6 +96,29 @@ def born_charges(
     )
     cells = len(crystal) / len(charges)
     return BornCharges(charges, dielectric, raw.sum(axis=0) / cells, correction)
+
+
+def require_insulator(dielectric: np.ndarray, consequence: str) -> None:
+    """Refuse ε of a crystal without a gap.
+
+    Raises
+    ------
+    InputError
+        If ε is above :data:`METALLIC`, not finite, or not positive.
+    """
+    if not np.isfinite(dielectric).all():
+        raise InputError(f"ε∞ is not finite, as in a metal, {consequence}")
+    values = np.linalg.eigvalsh(0.5 * (dielectric + dielectric.T))
+    if values[0] <= 0:
+        raise InputError(
+            f"ε∞ has the eigenvalue {values[0]:.3g}: the electrons of this model are not stable in "
+            "a field; check crystal and model"
+        )
+    if values[-1] > METALLIC:
+        raise InputError(
+            f"ε = {values[-1]:.3g} screens like a metal's, {consequence}; if it should not, check "
+            "crystal and model"
+        )
 
 
 def phonopy_atoms(atoms: Atoms) -> PhonopyAtoms:

@@ -12,6 +12,7 @@ from ase import Atoms
 from ase.calculators.calculator import Calculator
 
 from asesc.errors import InputError
+from asesc.workflows.born import require_insulator
 from asesc.workflows.defect_cells import (
     Change,
     DefectCell,
@@ -30,8 +31,6 @@ from asesc.workflows.point_charges import PointChargeLattice
 
 Correction = Literal["kumagai"]
 
-#: ε above which a crystal screens like a metal.
-_METAL = 1e3
 #: Å; a defect nearer to its image disturbs it by more than electrostatics.
 _NEAR = 8.0
 
@@ -206,12 +205,7 @@ class ChargedDefect:
         else:
             advice = "Pass dielectric=…, or correction=None with extrapolate=(2, 3, 4)"
             tensor = ask(self.calc, self._crystal(), "dielectric_tensor", advice=advice)
-        largest = float(np.abs(tensor).max())
-        if not largest < _METAL:
-            raise InputError(
-                f"ε = {largest:.3g} screens like a metal's, in which defects have no charge "
-                "states; check crystal and model, or pass dielectric=…"
-            )
+        require_insulator(tensor, "in which defects have no charge states")
         return tensor
 
     def _crystal(self) -> Atoms:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import copy
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
@@ -33,7 +35,7 @@ def to_pymatgen(atoms: Atoms) -> Structure | Molecule:
     properties = {_FRAME: text}
     symbols, positions = frame.get_chemical_symbols(), frame.positions
     if not frame.pbc.any():
-        spin = frame.info.get("spin_multiplicity")
+        spin = frame.info.get("spin", frame.info.get("spin_multiplicity"))
         return Molecule(
             symbols,
             positions,
@@ -91,14 +93,23 @@ def from_phonopy(cell: PhonopyAtoms, *, like: Atoms) -> Atoms:
     Parameters
     ----------
     like : Atoms
-        Where phonopy's cells came from; its ``info`` and calculator are taken over, and its charge
-        is multiplied by the number of its copies.
+        Where phonopy's cells came from; its ``info`` and calculator are taken over, and charge and
+        unpaired electrons are multiplied by the number of its copies.
     """
     atoms = Atoms(
         cell.symbols, cell.positions, cell=cell.cell, pbc=True, masses=np.asarray(cell.masses)
     )
-    atoms.info = {k: v for k, v in like.info.items() if k != OUTPUTS}
-    for key in {"charge", "total_charge"} & atoms.info.keys():
-        atoms.info[key] = atoms.info[key] * len(atoms) / len(like)
+    inputs = {k: v for k, v in like.info.items() if k != OUTPUTS}
+    atoms.info = repeated_inputs(inputs, len(atoms) / len(like))
     atoms.calc = like.calc
     return atoms
+
+
+def repeated_inputs(info: Mapping[str, Any], cells: float) -> dict[str, Any]:
+    """A copy of ``info`` for that many cells: charge and unpaired electrons 2S are extensive."""
+    repeated = copy.deepcopy(dict(info))
+    for key in {"charge", "total_charge"} & repeated.keys():
+        repeated[key] = cells * repeated[key]
+    for key in {"spin", "multiplicity", "spin_multiplicity"} & repeated.keys():
+        repeated[key] = round(cells * (repeated[key] - 1)) + 1
+    return repeated

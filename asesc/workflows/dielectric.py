@@ -203,7 +203,7 @@ class DielectricResponse:
         )
         ax.annotate("bars: from TO to LO", (0.01, 0.97), xycoords="axes fraction", va="top", size=8)
         ax.set_title(f"{self.title} · damping {damping:g} cm⁻¹", fontsize=10)
-        ax.legend(loc="center left", fontsize=8)
+        ax.legend(loc="best", fontsize=8)
         return finished(ax, path)
 
 

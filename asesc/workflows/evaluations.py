@@ -43,10 +43,10 @@ def calculator_of(atoms: Atoms) -> Calculator:
 
 
 def described(atoms: Atoms) -> str:
-    """Formula and model, as the titles of plots and tables have it: ``SiO2 · quartz``."""
+    """Formula and model, as the titles of plots and tables have it: ``SiO2 · model quartz``."""
     calc = calculator_of(atoms)
     record = calc.todict() if hasattr(calc, "todict") else {}
-    name = record.get("model") or type(calc).__name__
+    name = f"model {record['model']}" if record.get("model") else type(calc).__name__
     formula = atoms.symbols.formula
     if atoms.pbc.any():
         # Elements in the order of the structure: SiO2 and not O2Si.

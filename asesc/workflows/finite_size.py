@@ -83,7 +83,8 @@ class FiniteSizeCorrection:
             f"alignment {_signed(self.alignment)} eV"
         )
         ax.set_title(_lines(self.title, numbers), fontsize=10)
-        ax.legend(fontsize=8)
+        # Where the potential of a point charge leaves room.
+        ax.legend(fontsize=8, loc="upper right" if self.charge > 0 else "lower right")
         return finished(ax, path)
 
 

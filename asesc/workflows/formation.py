@@ -123,24 +123,26 @@ class FormationEnergies:
         return doped_entries(self)
 
     def plot(self, path: Path | None = None, *, ax: Axes | None = None) -> Axes:
-        """Formation energies over the Fermi level; the stable charge is drawn thick."""
+        """Formation energies over the Fermi level; the stable charge lies on a grey band."""
         ax = axes_for(path, ax)
         low, high = self._window()
         x = np.linspace(low, high, 400)
         lines = np.array([[self.energy(q, e) for e in x] for q in self.charges])
         for charge, line in zip(self.charges, lines, strict=True):
-            ax.plot(x, line, lw=1, label=f"{charge:+d}" if charge else "0")
-        ax.plot(x, lines.min(axis=0), color="k", lw=2.2, label="stable")
+            ax.plot(x, line, lw=1.4, label=f"{charge:+d}".replace("-", "−") if charge else "0")
+        ax.plot(x, lines.min(axis=0), color="0.82", lw=6, zorder=0.5, label="stable")
         for (q, other), level in self.transition_levels.items():
             if low <= level <= high:
                 energy = self.energy(q, level)
                 ax.plot(level, energy, "o", color="k", ms=5)
                 ax.annotate(
-                    f"{q:+d}/{other:+d} at {level:.2f}",
+                    f"{q:+d}/{other:+d} at {level:.2f} eV".replace("-", "−").replace("+0", "0"),
                     (level, energy),
-                    xytext=(5, -11),
+                    xytext=(0, -18),
                     textcoords="offset points",
+                    ha="center",
                     size=8,
+                    bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.85, "pad": 1},
                 )
         ax.set(xlabel="Fermi level above the valence band (eV)", ylabel="formation energy (eV)")
         ax.set_xlim(low, high)

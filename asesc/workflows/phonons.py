@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Sequence
 
 import numpy as np
@@ -17,6 +16,7 @@ from phonopy.structure.cells import guess_primitive_matrix
 from asesc.errors import InputError
 from asesc.units import COULOMB
 from asesc.workflows.born import born_charges, phonopy_atoms
+from asesc.workflows.conversions import repeated_inputs
 from asesc.workflows.evaluations import (
     calculator_of,
     described,
@@ -86,7 +86,7 @@ def phonons(
     _refuse_extensive(calc, matrix)
     cell = phonopy_atoms(crystal)
     ph = Phonopy(cell, matrix.T, primitive_matrix=_primitive_matrix(cell, symprec), symprec=symprec)
-    ph.asesc_title = f"{described(crystal)} · {len(ph.supercell)} atoms"
+    ph.asesc_title = f"{described(crystal)} · supercell of {len(ph.supercell)} atoms"
     born = None
     if nac:
         # First, since it is cheap and may be refused.
@@ -124,14 +124,7 @@ def _frame(cell: PhonopyAtoms, ph: Phonopy, crystal: Atoms) -> Atoms:
     for name, values in crystal.arrays.items():
         if name not in ("numbers", "positions"):
             frame.set_array(name, values[unit])
-    frame.info = copy.deepcopy(crystal.info)
-    cells = len(frame) // len(crystal)
-    for key in ("charge", "total_charge"):
-        if key in frame.info:
-            frame.info[key] = cells * frame.info[key]
-    for key in ("spin", "multiplicity", "spin_multiplicity"):
-        if key in frame.info:
-            frame.info[key] = cells * (frame.info[key] - 1) + 1
+    frame.info = repeated_inputs(crystal.info, len(frame) // len(crystal))
     return frame
 
 

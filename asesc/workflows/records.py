@@ -30,11 +30,12 @@ _FROM_CALCULATOR = ("model", "sha256")
 def recorded(atoms: Atoms) -> Atoms:
     """A copy that carries its results and everything they depend on.
 
-    The inputs ``charge`` (or ``fermi_level``, if that is what was fixed) and ``electric_field`` go
-    into ``info`` also if they were set on the calculator, so that the copy, computed again, gives
-    the same numbers; outputs without a name in ASE go into ``info["electrostatics"]``. Trajectories
-    and extended XYZ files then keep all of it; databases and JSON need :func:`write_row` and
-    :func:`to_json`, pymatgen and phonopy :mod:`asesc.workflows.conversions`.
+    The inputs ``charge`` (or ``fermi_level``, if that is what was fixed), ``electric_field`` and
+    ``spin`` go into ``info`` also if they were set on the calculator, so that the copy, computed
+    again, gives the same numbers; outputs without a name in ASE go into ``info["electrostatics"]``.
+    Trajectories and extended XYZ files then keep all of it; databases and JSON need
+    :func:`write_row` and :func:`to_json`, pymatgen and phonopy
+    :mod:`asesc.workflows.conversions`.
 
     Raises
     ------
@@ -112,6 +113,10 @@ def _remember_inputs(copy: Atoms, extras: Mapping[str, Any], parameters: Mapping
     elif "charge" in extras:
         copy.info.pop("total_charge", None)
         copy.info["charge"] = float(extras["charge"])
+    if "spin" in extras:
+        for key in ("multiplicity", "spin_multiplicity"):
+            copy.info.pop(key, None)
+        copy.info["spin"] = int(extras["spin"])
     if "electric_field" in extras:
         copy.info.pop("external_field", None)
         copy.info["electric_field"] = np.array(extras["electric_field"])

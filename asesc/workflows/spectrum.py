@@ -66,10 +66,12 @@ class Spectrum:
         low, high = limits or (0.0, _end(self.wavenumbers, self.intensities))
         ax.plot(self.wavenumbers, self.intensities, color="C0", lw=1.2)
         ax.set(xlabel="wave number (cm⁻¹)", ylabel=f"{self.quantity} ({self.unit})")
-        ax.set(xlim=(low, high), ylim=(0, None))
         ax.set_title(self.title, fontsize=10)
         shown = (self.wavenumbers >= low) & (self.wavenumbers <= high)
         part = Spectrum(self.wavenumbers[shown], self.intensities[shown], "", "", "")
+        # Room for the names of the peaks; nothing else may be higher.
+        top = 1.12 * float(part.intensities.max(initial=0.0))
+        ax.set(xlim=(low, high), ylim=(0, top or None))
         _name_peaks(ax, part)
         return finished(ax, path)
 
@@ -194,5 +196,3 @@ def _name_peaks(ax: Axes, curve: Spectrum, most: int = 8) -> None:
                 ha="center",
                 fontsize=8,
             )
-    ax.margins(y=0.12)
-    ax.set_ylim(bottom=0)

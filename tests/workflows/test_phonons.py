@@ -168,6 +168,27 @@ def test_born_charges_by_differences_of_the_polarisation(monkeypatch):
     np.testing.assert_allclose(charges, np.multiply.outer([0.8, -0.8], np.eye(3)), atol=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("epsilon", "message"),
+    [
+        (2e4, r"ε = 2e\+04 screens like a metal's, .*pass nac=False"),
+        (np.inf, "not finite, as in a metal"),
+        (-3.0, r"eigenvalue -3: .*not stable"),
+    ],
+)
+def test_crystals_without_a_gap_have_no_splitting(epsilon, message, monkeypatch):
+    crystal = ionic_crystal()
+    calculate = RigidIons.calculate
+
+    def metallic(self, *arguments, **keywords):
+        calculate(self, *arguments, **keywords)
+        self.results["dielectric_tensor"] = np.diag([1.0, epsilon, 2.0])
+
+    monkeypatch.setattr(RigidIons, "calculate", metallic)
+    with pytest.raises(InputError, match=message):
+        phonons(crystal, (1, 1, 1), progress=False)
+
+
 def test_imaginary_modes_are_named():
     """Springs too weak for the Lorentz field: the polar catastrophe."""
     atoms = ionic_crystal(stiffness=0.9)

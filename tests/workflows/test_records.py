@@ -137,6 +137,21 @@ def test_fixed_fermi_level_stays_fixed():
     assert found.get_potential_energy() == pytest.approx(grand, abs=1e-8)
 
 
+@pytest.mark.parametrize("trip", FORMATS)
+def test_spin_survives(trip, tmp_path):
+    """It changes the energy, and it was set where files lose it."""
+    atoms = molecule("H2O")
+    atoms.rattle(0.02, seed=0)
+    atoms.calc = SCCalculator(random_model("MACEPolar"), spin=3)
+    energy = atoms.get_potential_energy()
+    found = trip(atoms, tmp_path)
+    assert found.info["spin"] == 3
+    found.calc = SCCalculator(random_model("MACEPolar"))
+    assert found.get_potential_energy() == pytest.approx(energy, abs=1e-6)
+    del found.info["spin"]
+    assert abs(found.get_potential_energy() - energy) > 1e-3
+
+
 def test_database_is_searchable(ion, tmp_path):
     base = connect(tmp_path / "a.db")
     write_row(base, ion, step=3)
@@ -185,6 +200,9 @@ def test_phonopy_round_trip(silica):
     silica.info["name"] = "glass"
     double = from_phonopy(get_supercell(to_phonopy(silica), np.diag([1, 1, 2])), like=silica)
     assert len(double) == 6 and double.info == {"name": "glass"}
+    silica.info.update(charge=1, spin=2)
+    double = from_phonopy(get_supercell(to_phonopy(silica), np.diag([1, 1, 2])), like=silica)
+    assert (double.info["charge"], double.info["spin"]) == (2, 3)
 
 
 def test_calculators_without_extras(tmp_path):
