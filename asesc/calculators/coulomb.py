@@ -11,7 +11,7 @@ import torch
 from ase import Atoms
 from torch import Tensor
 
-from asesc.calculators.evaluation import Evaluation, evaluate, with_gradients
+from asesc.calculators.evaluation import Evaluation, dipole_origin, evaluate, with_gradients
 from asesc.calculators.fresh import FreshCalculator
 from asesc.calculators.inputs import Given, parse_field, read_field
 from asesc.calculators.sanity import check_geometry
@@ -158,6 +158,7 @@ class CoulombCalculator(FreshCalculator):
     @with_gradients
     def evaluate(self, atoms: Atoms, properties: Collection[str] = ("energy",)) -> Evaluation:
         """Compute without reading or changing what is cached; see :class:`Evaluation`."""
+        self._require_offered(properties)
         check_geometry(atoms)
         inputs = self._inputs(atoms)
         multipoles = _multipoles(atoms, inputs)
@@ -166,7 +167,7 @@ class CoulombCalculator(FreshCalculator):
             charge=float(multipoles.charges.sum().round(decimals=12)),
             electric_field=inputs.field.value,
         )
-        origin = atoms.get_center_of_mass()
+        origin = dipole_origin(atoms)
         outcome = evaluate(
             multipoles, system, boundary=inputs.boundary, origin=origin, properties=properties
         )

@@ -8,6 +8,7 @@ from typing import Any, TypeVar
 
 import numpy as np
 import torch
+from ase import Atoms
 from torch import Tensor
 
 from asesc.errors import IllPosedError, PropertyUnavailableError, SCFError
@@ -43,6 +44,13 @@ class Evaluation:
     results: dict[str, Any]
     extras: dict[str, Any]
     scf: Solution
+
+
+def dipole_origin(atoms: Atoms) -> np.ndarray:
+    """The centre of mass, (3,), Å; of the positions where nothing has a mass."""
+    if atoms.get_masses().sum() > 0:
+        return atoms.get_center_of_mass()
+    return atoms.positions.mean(axis=0)
 
 
 def with_gradients(function: Callable[..., _T]) -> Callable[..., _T]:

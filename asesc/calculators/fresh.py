@@ -114,9 +114,14 @@ class FreshCalculator(Calculator):
         PropertyUnavailableError
             Unknown, or not defined for this structure, with the reason.
         """
-        if name not in self.implemented_properties:
-            raise unknown_property(name, type(self), self.implemented_properties)
+        self._require_offered((name,))
         return super().get_property(name, self._structure(atoms), allow_calculation)
+
+    def _require_offered(self, properties: Collection[str]) -> None:
+        """Refuse names that no evaluation answers, in place of an answer without them."""
+        for name in properties:
+            if name not in self.implemented_properties:
+                raise unknown_property(name, type(self), self.implemented_properties)
 
     def get_landscape(self, atoms: Atoms | None = None) -> AtomsLandscape:
         """Charge density and potential between the atoms: at points, on grids, plane averages."""

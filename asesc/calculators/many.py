@@ -37,6 +37,7 @@ class ManyStructures:
         InputError, ModelScopeError, PropertyUnavailableError, SCFError, IllPosedError
             Of the first structure that fails.
         """
+        self._require_offered(properties)
         one_boundary = len({tuple(frame.pbc) for frame in frames}) == 1
         if one_boundary and set(properties) <= _BATCHED:
             bound = [self._bind(frame) for frame in frames]

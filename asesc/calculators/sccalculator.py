@@ -14,7 +14,7 @@ import torch
 from ase import Atoms
 
 from asesc import __version__
-from asesc.calculators.evaluation import Evaluation, evaluate, with_gradients
+from asesc.calculators.evaluation import Evaluation, dipole_origin, evaluate, with_gradients
 from asesc.calculators.fresh import FreshCalculator
 from asesc.calculators.inputs import (
     Given,
@@ -223,12 +223,13 @@ class SCCalculator(ManyStructures, FreshCalculator):
         ------
         InputError, ModelScopeError, PropertyUnavailableError, SCFError, IllPosedError
         """
+        self._require_offered(properties)
         inputs, system = self._bind(atoms)
         outcome = evaluate(
             self._prepared(atoms, inputs),
             system,
             boundary=inputs.boundary,
-            origin=atoms.get_center_of_mass(),
+            origin=dipole_origin(atoms),
             properties=properties,
         )
         if inputs.fermi_level is not None:

@@ -27,7 +27,8 @@ def check_elements(known: Iterable[int], numbers: Iterable[int], name: str) -> N
     unknown = sorted({int(z) for z in numbers} - known)
     if not unknown:
         return
-    symbols = [chemical_symbols[z] for z in unknown]
+    beyond = len(chemical_symbols)
+    symbols = [chemical_symbols[z] if 0 <= z < beyond else f"atomic number {z}" for z in unknown]
     others = [card.name for card in _readable_cards() if set(symbols) <= set(card.elements)]
     raise ModelScopeError(
         f"{', '.join(symbols)} is not in model {name!r}, which knows "

@@ -186,6 +186,8 @@ def test_unknown_element(registry, monkeypatch):
         ModelScopeError, match=r"Xe is not in model 'tiny', which knows H O Si. .* none installed"
     ):
         SCCalculator("tiny", allow_extrapolation=True).get_potential_energy(Atoms("Xe"))
+    with pytest.raises(ModelScopeError, match="atomic number 200 is not in model 'tiny'"):
+        SCCalculator("tiny").get_potential_energy(Atoms(numbers=[200]))
     other = make("FixedCharges")
     monkeypatch.setattr(other.model.backbone, "elements", (1, 8))
     with pytest.raises(ModelScopeError, match=r"Models that have it: .*tiny"):
@@ -292,6 +294,21 @@ def test_charged_cell(silica):
 def test_names_of_properties(name, message, water):
     with pytest.raises(PropertyUnavailableError, match=message):
         make().get_property(name, water)
+
+
+def test_unknown_names_are_refused_by_every_way_to_evaluate(water):
+    calculator = make()
+    for ask in (calculator.evaluate, lambda a, p: calculator.evaluate_many([a], p)):
+        with pytest.raises(PropertyUnavailableError, match="Did you mean 'forces'"):
+            ask(water, ["energy", "forcse"])
+
+
+def test_an_ion_without_masses_has_a_dipole_about_its_middle(water):
+    water.set_masses([0, 0, 0])
+    calculator = make(charge=1)
+    outcome = calculator.evaluate(water)
+    np.testing.assert_allclose(outcome.extras["dipole_origin"], water.positions.mean(axis=0))
+    assert np.isfinite(outcome.results["dipole"]).all()
 
 
 def test_properties_that_a_boundary_does_not_have(water, silica, sheet):
