@@ -195,7 +195,8 @@ def published_table(
         table.add_column(name, justify="left" if name in ("quantity", "unit") else "right")
     both = zip(published(labelled), published(response), strict=True)
     for (name, first, value, unit), (_, second, _, _) in both:
-        table.add_row(name, f"{first:.4g}", f"{second:.4g}", f"{value:.4g}", unit)
+        digits = ".1f" if unit == "cm⁻¹" else ".3f"
+        table.add_row(name, *(f"{x:{digits}}" for x in (first, second, value)), unit)
     table.add_section()
     for name, found, value, unit in elastic_rows(free):
         table.add_row(name, "", f"{found:.4g}", f"{value:.4g}", unit)
