@@ -96,7 +96,8 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
         start, stages = _start(frozen), ()
         find = find_minimum
         if not self.atom_functional.is_convex:
-            find = find_held_minimum
+            # Which of several minima is found must follow from the structure, not from its past.
+            start, find = torch.zeros_like(start), find_held_minimum
             formal = self._formal[self.backbone.index_of(problem.system.numbers)]
             placement = place_charge(frozen, formal, start, find)
             stages = placement.stages

@@ -275,3 +275,17 @@ def test_a_warm_start_saves_maps_and_changes_nothing():
         exact = model(system, scf=SCFOptions(tolerance=1e-12))
     assert warm.solution.iterations < cold.solution.iterations
     torch.testing.assert_close(warm.energy, exact.energy, atol=1e-9, rtol=0)
+
+
+def test_the_past_does_not_choose_among_several_minima():
+    """Started from the other minimum, a localised functional still ends where it was told to."""
+    model = uniform_model("localised", conductance=5.0, hardness=2.0, well=3.0, quadratic=True)
+    here, there = (
+        replace(chain(2), charge=torch.ones(1).double(), charge_sites=torch.tensor(s).double())
+        for s in ([1.0, 0.0], [0.0, 1.0])
+    )
+    with torch.no_grad():
+        other = model(there).density.coefficients
+        cold, warm = model(here), model(here, start=other)
+    assert float(other[1, 0]) > 0.9 > 0.1 > float(cold.density.charges[1])
+    assert torch.equal(warm.density.coefficients, cold.density.coefficients)
