@@ -228,11 +228,26 @@ def invariances(model: Potential, system: System) -> Iterator[Deviation]:
     )
     error = swapped.energy - pred.energy
     yield Deviation("energy under permutation", largest(error), 1e-9, "atoms have no names")
-    error = model(tiled(system, 2)).energy - pred.energy
+    error = model(_with_partner(system)).energy[:1] - pred.energy
     yield Deviation("batch", largest(error), 1e-9, "neighbours in a batch do not interact")
     if any(system.pbc):
         error = model(_doubled(system)).energy - 2 * pred.energy
         yield Deviation("doubled cell", largest(error), 1e-7, "cells repeat")
+
+
+def _with_partner(system: System) -> System:
+    """A batch of the structure and another one, whose atoms, field and order differ."""
+    both, n = tiled(system, 2), system.n_atoms
+    generator = torch.Generator().manual_seed(0)
+    moved = 0.05 * torch.randn(n, 3, generator=generator, dtype=torch.float64)
+    partner = (system.positions + moved).flip(0)
+    field = torch.cat([system.electric_field, 0.5 * system.electric_field])
+    return replace(
+        both,
+        positions=torch.cat([system.positions, partner]),
+        numbers=torch.cat([system.numbers, system.numbers.flip(0)]),
+        electric_field=field,
+    )
 
 
 def _doubled(system: System) -> System:

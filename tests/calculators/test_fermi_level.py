@@ -8,7 +8,7 @@ from ase.io import read, write
 from builders import random_model
 
 from asesc import SCCalculator
-from asesc.errors import InputError, ModelScopeError, PropertyUnavailableError
+from asesc.errors import InputError, ModelScopeError, PropertyUnavailableError, SCFError
 from asesc.models import QEq
 
 
@@ -136,6 +136,24 @@ def test_the_charge_that_is_found_must_be_in_the_scope_of_the_card(registry, wat
 def test_solver_options_are_checked(scf, message):
     with pytest.raises(InputError, match=message):
         make(scf=scf)
+
+
+@pytest.mark.parametrize(
+    ("family", "ladder"),
+    [("FixedPoint", ["start", "Anderson"]), ("EnergyFunctional", ["Newton-CG"])],
+)
+def test_the_solver_leaves_its_record_or_raises(family, ladder, water):
+    """Every rung that was climbed is in ``calc.scf``; what does not converge is no number."""
+    calc = make(family, scf={"dense_limit": 0})
+    calc.get_potential_energy(water)
+    assert calc.scf.converged and [s.name for s in calc.scf.stages][: len(ladder)] == ladder
+    report = calc.scf.report()
+    assert all(str(stage) in report for stage in calc.scf.stages)
+    assert calc.scf.iterations >= sum(stage.maps for stage in calc.scf.stages) > 1
+    hasty = make(family, scf={"dense_limit": 0, "max_maps": 1})
+    with pytest.raises(SCFError, match="No number is returned") as error:
+        hasty.get_potential_energy(water)
+    assert error.value.history and not hasty.results and hasty.scf is None
 
 
 class Recording(QEq):
