@@ -19,9 +19,17 @@ def list_() -> None:
     from rich.console import Console
 
     from asesc.cli.report import model_list
+    from asesc.errors import ModelFormatError
     from asesc.pretrained import list_models, model_card
 
-    Console().print(model_list([model_card(name) for name in list_models()]))
+    cards = []
+    for name in list_models():
+        try:
+            cards.append(model_card(name))
+        except ModelFormatError as error:
+            # One damaged model hides none of the others.
+            typer.secho(f"{name} cannot be used: {error}", fg="yellow", err=True)
+    Console().print(model_list(cards))
 
 
 @models.command()

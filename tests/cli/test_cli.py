@@ -224,6 +224,13 @@ def test_models_are_listed_and_shown(monkeypatch):
         assert part in shown
 
 
+def test_a_damaged_model_hides_no_other(tmp_path):
+    (tmp_path / "models" / "broken").mkdir()
+    (tmp_path / "models" / "broken" / "card.json").write_text("{}")
+    listed = asesc("models", "list")
+    assert "broken cannot be used" in listed and "tiny" in listed
+
+
 def test_doctor_is_green(monkeypatch):
     monkeypatch.setenv("COLUMNS", "150")
     output = asesc("doctor", "--model", "tiny")
