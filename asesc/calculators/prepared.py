@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -22,14 +23,18 @@ class PreparedModel:
     scf : SCFOptions
     start : Tensor, (N, M), e Å^l, optional
         Density of the same atoms a step ago.
+    solve : callable, optional
+        In place of the model's own solver, see :meth:`asesc.models.base.Model.forward`.
     """
 
     model: Potential
     scf: SCFOptions
     start: Tensor | None = None
+    solve: Callable[..., Any] | None = None
 
     def __call__(self, system: System, *, boundary: str = "auto") -> Prediction:
-        return self.model(system, boundary=boundary, scf=self.scf, start=self.start)
+        other = {} if self.solve is None else {"solve": self.solve}
+        return self.model(system, boundary=boundary, scf=self.scf, start=self.start, **other)
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)

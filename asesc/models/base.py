@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
@@ -198,6 +198,7 @@ class Model(Potential):
         accuracy: float = ACCURACY,
         scf: SCFOptions | None = None,
         start: Tensor | None = None,
+        solve: Callable[[Model, Problem], State] | None = None,
     ) -> Prediction:
         """Energy, density and dipole of every structure; differentiable in all of the system.
 
@@ -206,11 +207,16 @@ class Model(Potential):
         scf : SCFOptions, optional
         start : Tensor, (N, M), e Å^l, optional
             See :class:`Problem`.
+        solve : callable, optional
+            In place of :meth:`solve`, e.g. that of :class:`~asesc.models.one_map.OneMap`.
         """
         problem = self.problem(system, boundary=boundary, accuracy=accuracy, scf=scf, start=start)
         system, features, coulomb = problem.system, problem.features, problem.coulomb
         level = system.fermi_level
-        state = self.solve(problem) if level is None else self.solve_at_fermi_level(problem)
+        if solve is not None:
+            state = solve(self, problem)
+        else:
+            state = self.solve(problem) if level is None else self.solve_at_fermi_level(problem)
         charge = system.charge if level is None else system.sum(state.coefficients[:, 0])
         dipole = state.dipole
         if not self.has_itinerant_polarisation:
