@@ -44,7 +44,7 @@ def draw_phonons(bands: Axes, reflectivity: Axes) -> None:
     if bands.get_legend() is not None:
         bands.get_legend().remove()
     reflectivity.set_title("α-quartz: infrared reflectivity")
-    reflectivity.legend(loc="center", fontsize=8)
+    reflectivity.legend(loc="center", bbox_to_anchor=(0.54, 0.5), fontsize=8)
 
 
 def draw_spectrum(axes: Axes) -> None:
