@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -42,6 +43,10 @@ class SoftRidges:
     amplitude: Tensor
     slopes: Tensor
     offset: Tensor
+
+    def scaled(self, factor: float) -> Self:
+        """``factor`` · f."""
+        return replace(self, amplitude=factor * self.amplitude)
 
     def value(self, x: Tensor) -> Tensor:
         """f(x): (n, D) → (n,)."""

@@ -16,13 +16,15 @@ from asesc.models.functionals import FUNCTIONALS, EdgeFunctional
 from asesc.models.localised_minima import place_charge
 from asesc.models.split_charge_equilibration import SplitChargeEquilibration
 from asesc.models.transfers import itinerant_dipole
-from asesc.solvers import Solution, attach_derivatives, frozen_jacobian, minimise
+from asesc.solvers import Solution, Stage, attach_derivatives, frozen_jacobian, minimise
 from asesc.system import System
 
 #: Slope, √eV, at which a minimisation is close enough for Newton's method to finish: the energy is
 #: then within about its square. In metals rounding alone makes slopes of 1e-7.
 _HANDOVER = 1e-5
 _CORRECTIONS = 6
+#: Maps for one step of the ramp, and the least step.
+_RAMP_MAPS, _LEAST_INCREMENT = 100, 1e-3
 
 
 class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
@@ -148,15 +150,53 @@ def _start(surface: EnergySurface) -> Tensor:
 def find_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
     """Node potentials (N, M) of a minimum, without graph.
 
-    They are minimised over in units of their own response (:meth:`EnergySurface.scale`). Newton
-    steps for w = u(p(w)) finish, and settle the potentials of atoms to which nothing flows. The
-    residual is how far the last of them moved the density; in a metal, where one more map
-    multiplies every error of w by a large response, the change in one map would not tell.
+    Where Newton's method does not reach that of a convex functional from the start, it is followed
+    from the quadratic functional, which has it in one step, while the ridges are switched on.
 
     Raises
     ------
     SCFError
-        If the density still moves by more than the tolerance.
+        If no minimum is found, or the density at it still moves by more than the tolerance.
+    """
+    try:
+        return _descend(surface, start)
+    except SCFError as failure:
+        if not surface.atoms.is_convex:
+            raise
+        return _ramp(surface, failure)
+
+
+def _ramp(surface: EnergySurface, failure: SCFError) -> tuple[Tensor, Solution]:
+    """The minimum of a convex functional, followed while its ridges grow from 0 to 1."""
+    options = surface.problem.options
+    budget = replace(options, max_maps=min(_RAMP_MAPS, options.max_maps))
+    patient = replace(surface, problem=replace(surface.problem, options=budget))
+    w = torch.zeros_like(surface.response.electronegativity)
+    strength, increment, maps, solution = 0.0, 0.5, 0, None
+    while strength < 1 or solution is None:
+        trial = min(1.0, strength + increment) if solution else 0.0
+        try:
+            w, solution = _descend(patient.softened(trial), w)
+        except SCFError:
+            maps, increment = maps + budget.max_maps, 0.25 * increment
+            if solution is None or increment < _LEAST_INCREMENT or maps > options.max_maps:
+                raise failure from None
+        else:
+            maps, strength, increment = maps + solution.iterations, trial, 2 * increment
+    n = surface.problem.system.n_structures
+    spent = maps + len(failure.history)
+    stage = Stage("ramp of the ridges", n, n, spent, 0, solution.residual)
+    return w, replace(solution, method="ramp", iterations=spent, stages=(stage,))
+
+
+def _descend(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
+    """A minimum downhill from the start.
+
+    Node potentials are minimised over in units of their own response
+    (:meth:`EnergySurface.scale`). Newton steps for w = u(p(w)) finish, and settle the potentials of
+    atoms to which nothing flows. The residual is how far the last of them moved the density; in a
+    metal, where one more map multiplies every error of w by a large response, the change in one map
+    would not tell.
     """
     problem, scale = surface.problem, surface.scale(start)
     layout, options = problem.system.layout, problem.options

@@ -98,6 +98,11 @@ class EnergySurface:
         response = replace(self.response, formal=formal + share * excess, share=share)
         return replace(self, response=response)
 
+    def softened(self, strength: float) -> Self:
+        """The surface with all ridges times ``strength``: 0 makes a convex one quadratic."""
+        atoms, edges = self.atoms.softened(strength), self.edges.softened(strength)
+        return replace(self, atoms=atoms, edges=edges)
+
     def flow(self, w: Tensor) -> Flow:
         """Transfers, dipoles and density that node potentials w (N, M) drive."""
         edges, response = self.problem.features.edges, self.response

@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import ClassVar
+from dataclasses import dataclass, replace
+from typing import ClassVar, Self
 
 import torch
 from torch import Tensor, nn
@@ -37,6 +37,10 @@ class AtomicFunctional(ABC):
     is_convex: ClassVar[bool] = True
 
     @abstractmethod
+    def softened(self, strength: float) -> Self:
+        """The same with all ridges multiplied by ``strength``: 0 leaves what is quadratic."""
+
+    @abstractmethod
     def energy(self, coefficients: Tensor) -> Tensor:
         """G_i: (N, M) → (N,), eV."""
 
@@ -59,6 +63,9 @@ class ConvexAtoms(AtomicFunctional):
 
     ridges: SoftRidges
     centre: Tensor
+
+    def softened(self, strength: float) -> Self:
+        return replace(self, ridges=self.ridges.scaled(strength))
 
     def energy(self, coefficients: Tensor) -> Tensor:
         return self.ridges.value(self._coordinates(coefficients))
@@ -103,6 +110,9 @@ class LocalisedAtoms(AtomicFunctional):
     convex: ConvexAtoms
     height: Tensor
 
+    def softened(self, strength: float) -> Self:
+        return replace(self, convex=self.convex.softened(strength))
+
     def energy(self, coefficients: Tensor) -> Tensor:
         wells = self.height * torch.sin(math.pi * coefficients[:, 0]).square()
         return self.convex.energy(coefficients) + wells
@@ -133,6 +143,9 @@ class HarmonicAtoms(AtomicFunctional):
     convex: ConvexAtoms
     height: Tensor
     centre: Tensor
+
+    def softened(self, strength: float) -> Self:
+        return replace(self, convex=self.convex.softened(strength))
 
     def energy(self, coefficients: Tensor) -> Tensor:
         away = math.pi * (coefficients[:, 0] - self.centre)
@@ -207,6 +220,14 @@ class ConvexEdges:
 
     forward: SoftRidges
     backward: SoftRidges
+
+    def softened(self, strength: float) -> Self:
+        """The same with all ridges multiplied by ``strength``."""
+        return replace(
+            self,
+            forward=self.forward.scaled(strength),
+            backward=self.backward.scaled(strength),
+        )
 
     def conjugate(self, drive: Tensor) -> Tensor:
         """Ψ(Δ): (E,) → (E,), V²."""

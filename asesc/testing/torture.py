@@ -16,8 +16,8 @@ from asesc.system import System
 from asesc.testing.structures import ALL_PBC, example_system
 
 KINDS = ("rattled", "compressed", "stretched", "broken", "slab")
-#: A restart from the answer may not move the energy by more than this, eV.
-_RESTART = 1e-6
+#: A restart from the answer may not move the energy by more than this, eV, or this part of it.
+_RESTART, _ROUNDING = 1e-6, 1e-11
 _CHARGE = 1e-8  # e
 _BINS = (1, 2, 5, 10, 20, 50, 100, 1000)
 
@@ -116,7 +116,8 @@ def _flaw(model: Potential, system: System, prediction: Prediction) -> str:
         return f"the charge is off by {charge:.1e} e"
     again = model(system, start=prediction.density.coefficients)
     moved = float((again.energy - prediction.energy).abs())
-    return f"a restart moves the energy by {moved:.1e} eV" if moved > _RESTART else ""
+    allowed = max(_RESTART, _ROUNDING * float(prediction.energy.abs()))
+    return f"a restart moves the energy by {moved:.1e} eV" if moved > allowed else ""
 
 
 @dataclass(frozen=True)

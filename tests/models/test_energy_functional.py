@@ -9,9 +9,9 @@ from builders import NUMBERS, random_model
 from functional_models import quadratic_twin
 
 from asesc.electrostatics import boundary_for
-from asesc.errors import InputError
+from asesc.errors import InputError, SCFError
 from asesc.models import EnergyFunctional, Problem
-from asesc.models.energy_functional import find_minimum, state_at
+from asesc.models.energy_functional import _ramp, find_minimum, state_at
 from asesc.models.energy_surface import EnergySurface
 from asesc.models.moments import coefficients_of
 from asesc.response import energy_and_forces, polarizability
@@ -19,6 +19,7 @@ from asesc.response.polarizability import field_derivative
 from asesc.solvers import SCFOptions
 from asesc.testing import check_model, example_system
 from asesc.testing.structures import ALL_PBC
+from asesc.testing.torture import hard_input
 
 FREE, BULK, SHEET = (False,) * 3, (True,) * 3, (True, True, False)
 
@@ -358,3 +359,20 @@ def test_a_student_learns_its_teacher():
         optimiser.step()
         losses.append(loss.item())
     assert losses[-1] < losses[0] / 4
+
+
+def test_the_ramp_of_the_ridges_ends_at_the_same_minimum():
+    """From the quadratic functional to the full one; a hard input that needs it gets there."""
+    surface = surface_of(BULK)
+    start = torch.zeros_like(surface.response.electronegativity)
+    with torch.no_grad():
+        direct, _ = find_minimum(surface, start)
+        followed, solution = _ramp(surface, SCFError("not found", history=[1.0, 2.0]))
+        densities = [surface.flow(w).coefficients for w in (direct, followed)]
+    torch.testing.assert_close(*densities, atol=1e-8, rtol=0)
+    assert [stage.name for stage in solution.stages] == ["ramp of the ridges"]
+    _, system = hard_input(NUMBERS, 6376)
+    with torch.no_grad():
+        hard = random_model("EnergyFunctional", functional="localised")(system)
+    assert "ramp of the ridges" in [stage.name for stage in hard.solution.stages]
+    assert hard.solution.converged
