@@ -93,7 +93,9 @@ def _unsafe(keyword: ast.keyword) -> bool:
     """A keyword that lets a loader run code; ``weights_only=True`` is what forbids it."""
     if keyword.arg == "weights_only":
         return not (isinstance(keyword.value, ast.Constant) and keyword.value.value is True)
-    return keyword.arg == "allow_pickle"
+    if keyword.arg == "allow_pickle":
+        return not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
+    return False
 
 
 def forbidden(tree: ast.AST) -> list[str]:
