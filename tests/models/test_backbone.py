@@ -1,13 +1,17 @@
 """The backbone's constants, and that building it leaves the process as it was."""
 
 import os
+from dataclasses import replace
 
 import pytest
 import torch
-from builders import random_model
+from builders import NUMBERS, random_model
 
 from asesc.errors import InputError
+from asesc.models import LocalCharges
 from asesc.models.backbone import Backbone, mace_environment
+from asesc.response import energy_and_forces
+from asesc.testing import example_system
 
 
 def tables(module: torch.nn.Module, name: str) -> list[torch.Tensor]:
@@ -49,3 +53,17 @@ def test_building_leaves_the_process_as_it_was():
 def test_broken_modules_are_not_built(keywords, message):
     with pytest.raises(InputError, match=message):
         Backbone(**keywords)
+
+
+@pytest.mark.parametrize("pbc", [(False, False, False), (True, True, True)])
+def test_single_precision_does_not_mind_the_distance_from_the_origin(pbc):
+    """In float32 a coordinate of 10⁴ Å is known to 10⁻³ Å; differences of them are not used."""
+    exact = random_model("LocalCharges")
+    single = LocalCharges(**exact.hyperparameters)
+    single.load_weights(exact.weights())
+    single.set_dtype(torch.float32)
+    near = example_system(NUMBERS, pbc)
+    far = replace(near, positions=near.positions + torch.tensor([1e4, -7e3, 4e3]).double())
+    here, there = (energy_and_forces(single, system) for system in (near, far))
+    torch.testing.assert_close(there.prediction.energy, here.prediction.energy, rtol=2e-6, atol=0)
+    torch.testing.assert_close(there.forces, here.forces, rtol=1e-5, atol=1e-3)
