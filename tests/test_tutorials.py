@@ -32,7 +32,7 @@ def play(tmp_path, monkeypatch):
 
 def test_there_is_a_test_for_every_tutorial():
     numbers = sorted(path.name[:2] for path in TUTORIALS.glob("*.py"))
-    assert numbers == ["01", "02", "03", "04", "07", "08", "09", "10"]
+    assert numbers == [f"{n:02d}" for n in range(1, 11)]
 
 
 def test_first_calculation(play):
@@ -74,6 +74,32 @@ def test_train_a_small_model(play):
     assert names["card"].errors["forces"].value == pytest.approx(
         names["errors"]["forces"].rmse, rel=1e-3
     )
+
+
+def test_self_consistent_models(play):
+    names = play("05")
+    dipoles = {family: error for family, (_, error) in names["table"].items()}
+    in_proportion = [dipoles["QEq"], dipoles["SplitChargeEquilibration"]]
+    assert max(in_proportion) < 0.5 * dipoles["LocalCharges"]
+    assert max(dipoles["FixedPoint"], dipoles["EnergyFunctional"]) < 0.75 * min(in_proportion)
+    assert names["mismatch"]["EnergyFunctional"] < 1e-7 < 1e-3 < names["mismatch"]["FixedPoint"]
+    np.testing.assert_allclose(names["on_shared"], 0.5, atol=1e-6)
+    np.testing.assert_allclose(np.sort(names["on_lowest"]), [0, 1], atol=1e-6)
+    np.testing.assert_allclose(names["on_chosen"], [0, 1], atol=1e-6)
+    assert "2 minima" in names["several"]
+
+
+def test_fixed_fermi_level(play):
+    names = play("06")
+    assert names["charge"] == pytest.approx(names["CHARGE"], abs=1e-8)
+    assert names["same_forces"] < 1e-8
+    assert names["slope"] == pytest.approx(names["charge"], abs=1e-6)
+    assert names["stiffness"]["level"] == pytest.approx(names["expected"], abs=1e-5)
+    assert names["expected"] < names["stiffness"]["charge"] - 1e-5
+    assert "boundary='electrodes'" in names["refusal"]
+    np.testing.assert_allclose(names["battery"][:, 1], names["theory"], rtol=1e-4)
+    np.testing.assert_allclose(names["without"][:, 1], names["without"][0, 1], rtol=1e-4)
+    assert names["battery"][0, 1] > 10 * names["battery"][-1, 1]
 
 
 def test_phonons(play):
