@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
+from typing import Self
 
 import torch
 from torch import Tensor
@@ -135,6 +136,9 @@ class _Remembered:
 @dataclass(frozen=True)
 class NoFunctional(AtomicFunctional):
     """No energy of atoms beyond the quadratic one."""
+
+    def softened(self, strength: float) -> Self:
+        return self
 
     def energy(self, coefficients: Tensor) -> Tensor:
         return torch.zeros_like(coefficients[:, 0])
