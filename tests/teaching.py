@@ -17,7 +17,7 @@ from asesc.system import System
 from asesc.training.data import Frame, _frame
 
 ALL_LABELS = frozenset(
-    "energy forces stress dipole born_charges polarizability charges dipoles".split()
+    "energy forces stress dipole born_charges polarizability charges dipoles fermi_level".split()
 )
 
 
@@ -52,6 +52,8 @@ def labelled(
     }
     if "stress" in labels:
         values["stress"] = result.stress[0]
+    if "fermi_level" in labels:
+        values["fermi_level"] = result.prediction.fermi_level[0]
     if "born_charges" in labels:
         values["born_charges"] = born_effective_charges(teacher, system).tensor
     if "polarizability" in labels:

@@ -36,7 +36,8 @@ def compare(
     Parameters
     ----------
     labels : collection of str
-        Among those of the batch. Born charges are computed in full, by three backward passes.
+        Among those of the batch. Born charges are computed in full, by three backward passes. A
+        Fermi level is left out where the family has none, or none in this field.
     probe : Tensor, (B, 3), V/Å, optional
         See the forces of E − ε·μ, which are F + Zᵀε, instead of F, in structures that know all
         their Born charges.
@@ -103,6 +104,8 @@ def _density(run: _Run, labels: set[str]) -> dict[str, Tensor]:
         values["charges"] = prediction.density.charges
     if "dipoles" in labels:
         values["dipoles"] = prediction.density.dipoles
+    if "fermi_level" in labels and prediction.fermi_level is not None:
+        values["fermi_level"] = prediction.fermi_level
     return values
 
 

@@ -22,6 +22,7 @@ LABELS: dict[str, str] = {
     "polarizability": "e Å²/V",
     "charges": "e",
     "dipoles": "e Å",
+    "fermi_level": "eV",
 }
 
 
@@ -38,6 +39,9 @@ class DataConfig:
         Labels are read as ``<prefix>energy``, ``<prefix>forces``, … from ``info`` and ``arrays``;
         Born charges also as ``<prefix>becs``, and ``charge`` and ``electric_field`` without prefix.
         A frame that lacks a label, or has ``config_<label>_weight=0``, is not trained on it.
+        The zero of a Fermi level is that of :attr:`~asesc.models.Prediction.fermi_level`: cell
+        average in crystals, vacuum otherwise (mean of both sides of a slab), where in a field the
+        applied potential −E·r is zero at the origin of the positions.
     batch_size : int
         Structures per step; batches hold one boundary.
     limit : int, optional
@@ -158,6 +162,9 @@ class TrainingConfig:
     start_from : str, optional
         Name of a model to go on with, instead of ``model``; or its folder, with a slash, relative
         to the configuration file.
+    backbone_from : str, optional
+        Likewise, of a model of any family whose backbone and atomic energies are the start; the
+        heads are new. ``model`` then holds neither.
     field_range : float, V/Å, optional
         Largest applied field that the card allows; by default the largest of the training data.
         Models that know the field through Born charges and polarisability state it here.
@@ -179,6 +186,7 @@ class TrainingConfig:
     seed: int = 0
     linear_beyond: float = 10.0
     start_from: str | None = None
+    backbone_from: str | None = None
     field_range: float | None = None
     devices: int | None = None
 
@@ -200,6 +208,11 @@ class TrainingConfig:
             raise InputError(
                 f"final_targets names {sorted(superfluous)}, which targets does not; a label is "
                 "trained on from the start or not at all"
+            )
+        if self.start_from is not None and self.backbone_from is not None:
+            raise InputError(
+                "start_from and backbone_from are both given; the first takes a whole model, heads "
+                "included, the second its backbone alone"
             )
         if "born_charges" in self.targets and "forces" not in self.targets:
             raise InputError(
@@ -230,10 +243,18 @@ def read_config(path: str | Path) -> TrainingConfig:
         train=_located(config.data.train, base),
         valid=_located(config.data.valid, base),
     )
-    start = config.start_from
-    if start is not None and "/" in start:
-        start = _located(start, base)
-    return replace(config, data=data, output=_located(config.output, base), start_from=start)
+    return replace(
+        config,
+        data=data,
+        output=_located(config.output, base),
+        start_from=_named_or_located(config.start_from, base),
+        backbone_from=_named_or_located(config.backbone_from, base),
+    )
+
+
+def _named_or_located(model: str | None, base: Path) -> str | None:
+    """The name of a model as it is, a folder relative to the configuration file."""
+    return _located(model, base) if model is not None and "/" in model else model
 
 
 def _located(text: str, base: Path) -> str:

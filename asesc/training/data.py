@@ -31,6 +31,7 @@ _SHAPES: dict[str, tuple[bool, tuple[int, ...]]] = {
     "polarizability": (False, (3, 3)),
     "charges": (True, ()),
     "dipoles": (True, (3,)),
+    "fermi_level": (False, ()),
 }
 _ALIASES = {"born_charges": ("becs",)}
 

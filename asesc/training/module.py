@@ -31,6 +31,11 @@ class Training(lightning.LightningModule):
     def __init__(self, model: Model, config: TrainingConfig) -> None:
         super().__init__()
         require_map(model, config)
+        if "fermi_level" in config.targets and not model.has_fermi_level:
+            raise InputError(
+                f"fermi_level has a target, but {model.family} has no ∂E/∂Q, hence no level. "
+                "Remove it from targets or train a family that equilibrates, such as QEq"
+            )
         self.model = model
         self._config = config
         self._comparison = Comparison()

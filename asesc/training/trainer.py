@@ -188,8 +188,8 @@ def _trainer(config: TrainingConfig, output: Path, progress: bool) -> lightning.
 
 
 def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
-    """The family of the configuration with statistics of the data filled in, or the model to
-    start from as it is."""
+    """The family of the configuration with statistics of the data filled in, on the backbone of
+    another model, or the model to start from as it is."""
     if config.family not in FAMILIES:
         raise InputError(
             f"unknown family {config.family!r}.{did_you_mean(config.family, FAMILIES)}"
@@ -201,6 +201,8 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
     for key in keywords:
         if key not in known:
             raise InputError(f"{config.family} does not know {key!r}.{did_you_mean(key, known)}")
+    if config.backbone_from is not None:
+        return _on_backbone(config, keywords, config.backbone_from)
     energies = keywords.setdefault("atomic_energies", fit_atomic_energies(frames))
     backbone = dict(keywords.get("backbone", {}))
     backbone.setdefault("elements", sorted(int(z) for z in energies))
@@ -208,12 +210,31 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
     backbone.setdefault("energy_scale", _force_scale(frames))
     backbone.setdefault("n_neighbors", _mean_neighbours(frames, backbone["cutoff"]))
     keywords["backbone"] = backbone
+    return _new(config, keywords)
+
+
+def _new(config: TrainingConfig, keywords: Mapping[str, Any]) -> Model:
+    """The family with random parameters."""
     try:
-        model = FAMILIES[config.family](**keywords).set_dtype(getattr(torch, config.dtype))
+        return FAMILIES[config.family](**keywords).set_dtype(getattr(torch, config.dtype))
     except TypeError as error:
         raise InputError(
             f"{config.family} does not accept the keys under model: {error}"
         ) from error
+
+
+def _on_backbone(config: TrainingConfig, keywords: Mapping[str, Any], name: str) -> Model:
+    """The family with new heads on the trained backbone, and atomic energies, of another model."""
+    given = load_model(name, dtype=config.dtype)
+    if not isinstance(given, Model):
+        raise InputError(f"backbone_from={name!r} is a {given.family}, which has no such backbone")
+    own = ("backbone", "atomic_energies")
+    if superfluous := [key for key in own if key in keywords]:
+        raise InputError(
+            f"{' and '.join(superfluous)} under model: these come from backbone_from={name!r}"
+        )
+    model = _new(config, {**keywords, **{key: given.hyperparameters[key] for key in own}})
+    model.backbone.load_state_dict(given.backbone.state_dict())
     return model
 
 

@@ -31,6 +31,7 @@ def test_defaults_and_relative_paths(tmp_path, monkeypatch):
     assert config.output == str(tmp_path / "out")
     assert read(tmp_path, start_from="quartz").start_from == "quartz"
     assert read(tmp_path, start_from="out/first").start_from == str(tmp_path / "out" / "first")
+    assert read(tmp_path, backbone_from="a/b").backbone_from == str(tmp_path / "a" / "b")
     assert (config.dtype, config.seed, config.data.prefix) == ("float32", 0, "REF_")
 
 
@@ -57,6 +58,7 @@ def test_numbers_as_a_user_writes_them(tmp_path):
         ({"data": {"train": "a.xyz"}}, "data lacks valid"),
         ({"data": ["a.xyz"]}, "data must be a mapping"),
         ({"targets": {"force": 1}}, "unknown label 'force'.*Did you mean 'forces'"),
+        ({"start_from": "quartz", "backbone_from": "nma"}, "are both given"),
         ({"targets": {"energy": 0}}, "'energy' is 0.0, not a positive number"),
         ({"targets": {"energy": "small"}}, "'energy' is 'small', not a positive number"),
         ({"targets": {}}, "no targets"),

@@ -32,6 +32,7 @@ SHAPES = {
     "polarizability": (3, 3),
     "charges": (3,),
     "dipoles": (3, 3),
+    "fermi_level": (),
 }
 PER_ATOM = ("forces", "born_charges", "charges", "dipoles")
 

@@ -40,14 +40,15 @@ def test_the_teacher_is_right_about_its_own_labels():
 
 def test_losses_and_errors_see_the_same_predictions():
     """With and without graph, in full or through a probe: one function answers both."""
-    batch, model = batch_of(ALL_LABELS, periodic=True, field=(0.0, 0.02, 0.01)), random_model(SQE)
-    for label, pair in compare(model, batch, ALL_LABELS).items():
+    labels, model = ALL_LABELS - {"fermi_level"}, random_model(SQE)  # no level in such a field
+    batch = batch_of(labels, periodic=True, field=(0.0, 0.02, 0.01))
+    for label, pair in compare(model, batch, labels).items():
         torch.testing.assert_close(
             pair.predicted, pair.reference, atol=1e-6, rtol=1e-6, msg=label, check_dtype=False
         )
         batch.labels[label].zero_()
-    full = compare(model, batch, ALL_LABELS)
-    for label, difference in residuals(model, batch, ALL_LABELS).items():
+    full = compare(model, batch, labels)
+    for label, difference in residuals(model, batch, labels).items():
         expected = full[label].predicted - full[label].reference
         torch.testing.assert_close(difference.detach(), expected.detach(), msg=label)
 
@@ -178,6 +179,31 @@ def test_a_quantum_more_in_the_label_changes_nothing():
         torch.testing.assert_close(one, other, atol=1e-10, rtol=0)
 
 
+@pytest.mark.parametrize("family", [f for f in FAMILIES if f != "MACEPolar"])
+def test_the_level_is_counted_from_the_vacuum_and_from_the_origin(family):
+    """A slab that moves up in the field takes its level along; families without a level skip it."""
+    model, atoms = random_model(family), water(0, periodic=True)
+    atoms.pbc, field = (True, True, False), (0.0, 0.0, 0.03)
+    atoms.set_cell([4.0, 4.0, 12.0])
+    batch = batch_of_slabs(atoms, field)
+    pairs = compare(model, batch, ("energy", "fermi_level"))
+    assert ("fermi_level" in pairs) == model.has_fermi_level
+    if model.has_fermi_level:
+        low, high = pairs["fermi_level"].predicted.detach()
+        assert float(high - low) == pytest.approx(0.03 * 1.5, abs=1e-9)
+
+
+def batch_of_slabs(atoms, field):
+    """The slab and its copy 1.5 Å higher, in a field."""
+    frames = []
+    for shift in (0.0, 1.5):
+        moved = atoms.copy()
+        moved.positions[:, 2] += shift
+        moved.info.update(electric_field=np.array(field), REF_energy=0.0, REF_fermi_level=-4.0)
+        frames.append(frame_of(moved))
+    return collate(frames)
+
+
 TRAINABLE = {
     "energy": FAMILIES,
     "forces": FAMILIES,
@@ -187,6 +213,7 @@ TRAINABLE = {
     "charges": [f for f in FAMILIES if f != "FixedCharges"],
     "dipoles": [f for f in FAMILIES if f != "FixedCharges"],
     "polarizability": RESPONDING,
+    "fermi_level": [f for f in FAMILIES if FAMILIES[f].has_fermi_level],
 }
 
 

@@ -244,6 +244,35 @@ def test_training_can_start_from_a_model(tmp_path):
         run(write_run(tmp_path, n_frames=4, **options))
 
 
+def test_training_can_start_from_the_backbone_of_another_family(tmp_path):
+    """Backbone and atomic energies are the other model's to the last bit; heads are new."""
+    given = random_model("SplitCharges")
+    card, _ = run(write_run(tmp_path, n_frames=2, optimiser={"epochs": 1}))
+    save_model(given, tmp_path / "given", card)
+    folder, own = str(tmp_path / "given"), {"lmax": 1, "width": 1.2}
+    path = write_run(tmp_path, "QEq", n_frames=2, backbone_from=folder, model=own)
+    config = read_config(path)
+    frames = read_frames(config.data.train)
+    model = build_model(config, frames)
+    for name, weight in given.backbone.state_dict().items():
+        torch.testing.assert_close(model.backbone.state_dict()[name], weight, rtol=0, atol=0)
+    for key in ("backbone", "atomic_energies"):
+        assert model.hyperparameters[key] == given.hyperparameters[key]
+    assert model.hyperparameters["width"] == 1.2
+    with pytest.raises(InputError, match="backbone under model"):
+        build_model(replace(config, model={"backbone": {"cutoff": 3.0}}), frames)
+    polar = random_model("MACEPolar")
+    save_model(polar, tmp_path / "polar", card)
+    with pytest.raises(InputError, match="MACEPolar, which has no such backbone"):
+        build_model(replace(config, backbone_from=str(tmp_path / "polar")), frames)
+
+
+def test_a_level_needs_a_family_that_has_one(tmp_path):
+    path = write_run(tmp_path, "SplitCharges", targets={"fermi_level": 0.1})
+    with pytest.raises(InputError, match=r"SplitCharges has no ∂E/∂Q, hence no level"):
+        Training(random_model("SplitCharges"), read_config(path))
+
+
 def test_statistics_of_the_data_fill_the_model(tmp_path):
     config = read_config(write_run(tmp_path, "QEq", n_frames=4, model={"backbone": {"cutoff": 3}}))
     frames = read_frames(config.data.train)
