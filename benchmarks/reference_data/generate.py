@@ -9,8 +9,10 @@ Both systems in turn for two hours, first of two processes::
 
 import argparse
 import itertools
+import re
 import time
-from collections.abc import Iterator
+from collections import defaultdict
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -42,15 +44,30 @@ class Task:
 
 
 def tasks(system: str) -> list[Task]:
-    """All tasks of a system, geometries taken from its files in turn, states of one together."""
-    paths = sorted((HERE / "geometries").glob(f"{system}_*.xyz.xz"))
-    groups = [read(path, ":", format="extxyz") for path in paths]
+    """All tasks of a system, so ordered that any first part has every kind in its final share;
+    the states of a geometry come together."""
+    groups = defaultdict(list)
+    for path in sorted((HERE / "geometries").glob(f"{system}_*.xyz.xz")):
+        for atoms in read(path, ":", format="extxyz"):
+            groups[kind(atoms)].append(atoms)
     found = []
-    for atoms in interleaved(groups):
+    for atoms in spread(groups.values()):
         charges = np.atleast_1d(atoms.info.get("charges", 0))
         fields = np.atleast_1d(atoms.info.get("fields", 0.0))
         found += [Task(atoms, system, int(q), float(f)) for q in charges for f in fields]
     return found
+
+
+def kind(atoms: Atoms) -> str:
+    """Host and origin of an SiO2 geometry (``quartz35hex-md``), or the shape of an interface."""
+    name, _, state = atoms.info["config_type"].partition("-")
+    return f"{name}-{state if name.startswith('al') else re.match('[a-z]+', state)[0]}"
+
+
+def spread(groups: Iterable[list]) -> list:
+    """All items, number k of n in a group at (k + 1/2)/n of the way."""
+    placed = [((k + 0.5) / len(group), item) for group in groups for k, item in enumerate(group)]
+    return [item for _, item in sorted(placed, key=lambda pair: pair[0])]
 
 
 def interleaved(groups: list[list]) -> Iterator:

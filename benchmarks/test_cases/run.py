@@ -1,0 +1,125 @@
+"""Train every family on the same data from the same backbone, and compare them.
+
+Everything lands in one folder; an interrupted run goes on where it stopped when called again::
+
+    python benchmarks/test_cases/run.py sio2 --out runs/sio2
+    python benchmarks/test_cases/run.py al_water --out runs/al_water --steps 2000
+
+The folder keeps the frames it began with. Write to a new one when the data have grown.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import logging
+import os
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import entrants
+import errors
+import physics_al_water
+import physics_sio2
+from ase.io import read
+from entrants import Budget
+from report import write_report
+from splits import DATA, write_split
+
+from asesc import SCCalculator
+from asesc.allocator import keep_freed_memory
+from asesc.errors import AsescError
+
+_LOG = logging.getLogger("test_cases")
+
+
+def physics(system: str, model: Path, folder: Path, options: argparse.Namespace) -> dict:
+    """Checks beyond error tables; those of SiO2 only for families whose charge varies."""
+    calc = SCCalculator(model, allow_extrapolation=True, allow_fractional_charge=True)
+    # The physics looks at all frames: answers, not errors, are compared.
+    frames = [atoms for name in ("test.xyz", "train.xyz") for atoms in read(folder / name, ":")]
+    if system == "al_water":
+        frames = [atoms for atoms in frames if "films" not in atoms.info["geometry_id"]]
+        return physics_al_water.study(calc, frames[: options.look_at], steps=options.steps)
+    if not calc.model.has_variable_charge:
+        return {}
+    vacancies = [atoms for atoms in frames if (atoms.numbers == 8).sum() % 2]
+    return physics_sio2.study(calc, vacancies[: options.look_at], sizes=not options.quick)
+
+
+def kept(path: Path, compute: Callable[[], Any]) -> Any:
+    """The result of an earlier run, or a new one; failures of a model are results too."""
+    if path.is_file():
+        return json.loads(path.read_text())
+    start = time.process_time()
+    try:
+        result = compute()
+    except AsescError as error:
+        result = {"failed": f"{type(error).__name__}: {error}"}
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(result) + "\n")
+    _LOG.info("%s: %.0f s", path.name, time.process_time() - start)
+    return result
+
+
+def main() -> None:
+    """Split, train, evaluate, look at the physics, and write tables and figures."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("system", choices=("sio2", "al_water"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--families", nargs="*", help="rows of the table; default: all")
+    parser.add_argument("--epochs", type=int, default=Budget.epochs)
+    parser.add_argument("--backbone-epochs", type=int, default=Budget.backbone_epochs)
+    parser.add_argument("--steps", type=int, default=0, help="of dynamics of 500 atoms")
+    parser.add_argument("--look-at", type=int, default=40, help="frames of the physics checks")
+    parser.add_argument("--quick", action="store_true", help="without large supercells")
+    options = parser.parse_args()
+    options.out.mkdir(parents=True, exist_ok=True)
+    logging.basicConfig(
+        level=logging.INFO,
+        format="%(asctime)s %(message)s",
+        handlers=[logging.StreamHandler(), logging.FileHandler(options.out / "log.txt")],
+    )
+    keep_freed_memory()
+    compare(options)
+
+
+def compare(options: argparse.Namespace) -> None:
+    """Everything for one system."""
+    folder, system = options.out, options.system
+    train, test = write_split(system, folder, options.data)
+    frames = read(train, ":")
+    _LOG.info("%d frames to train on, %d held out", len(frames), len(read(test, ":")))
+    budget = Budget(epochs=options.epochs, backbone_epochs=options.backbone_epochs)
+    entrants.train_backbone(system, folder, frames, budget)
+    results = {}
+    for entrant in entrants.entrants(system):
+        if options.families and entrant.name not in options.families:
+            continue
+        start = time.process_time()
+        try:
+            model = entrants.train_entrant(entrant, system, folder, budget)
+        except AsescError as error:
+            _LOG.warning("%s: training failed: %s", entrant.name, error)
+            continue
+        _LOG.info("%s trained: %.0f s", entrant.name, time.process_time() - start)
+        results[entrant.name] = {
+            "errors": kept(
+                folder / "results" / f"{entrant.slug}_errors.json",
+                lambda m=model, e=entrant: errors.measure(m, e, test),
+            ),
+            "physics": kept(
+                folder / "results" / f"{entrant.slug}_physics.json",
+                lambda m=model: physics(system, m, folder, options),
+            ),
+        }
+        write_report(system, results, folder)
+
+
+if __name__ == "__main__":
+    main()
