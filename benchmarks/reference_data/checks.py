@@ -4,8 +4,7 @@ import json
 import time
 from pathlib import Path
 
-from ase import Atoms
-from ase.io import read
+from frames import geometry
 from labels import label
 from settings import SETTINGS
 
@@ -16,14 +15,9 @@ FIELD_STEP = 0.05
 """Change of the field, V/Angstrom."""
 
 
-def first_geometry(name: str) -> Atoms:
-    """First frame of a geometry file."""
-    return read(HERE / "geometries" / f"{name}.xyz.xz", 0, format="extxyz")
-
-
 def force_check(system: str, name: str, *, atom: int, axis: int, **state) -> dict:
     """Central difference of the energy against the force on one atom, eV/Angstrom."""
-    atoms = first_geometry(name)
+    atoms = geometry(HERE / "geometries", name)
     energies = []
     for sign in (1, -1):
         moved = atoms.copy()
@@ -44,7 +38,7 @@ def force_check(system: str, name: str, *, atom: int, axis: int, **state) -> dic
 
 def dipole_check(name: str, *, field: float) -> dict:
     """-dE/dF by central difference against the dipole along z, e Angstrom."""
-    atoms = first_geometry(name)
+    atoms = geometry(HERE / "geometries", name)
     settings = SETTINGS["al_water"]
     low, centre, high = (
         label(atoms, settings, field=field + shift).info for shift in (-FIELD_STEP, 0, FIELD_STEP)
@@ -58,22 +52,27 @@ def dipole_check(name: str, *, field: float) -> dict:
 
 
 CHECKS = {
-    "slab_force_in_field": lambda: force_check(
-        "al_water", "al_water_interfaces_60", atom=-3, axis=2, field=0.2
+    "film_dipole": lambda: dipole_check("al-films-60-002", field=0.1),
+    "film_force_in_field": lambda: force_check(
+        "al_water", "al-films-60-002", atom=0, axis=2, field=0.2
     ),
-    "charged_cell_force": lambda: force_check("sio2", "sio2_quartz35hex", atom=0, axis=0, charge=1),
-    "slab_dipole": lambda: dipole_check("al_water_interfaces_60", field=0.1),
+    "metal_dipole": lambda: dipole_check("al-bare-60-001", field=0.1),
+    "charged_cell_force": lambda: force_check("sio2", "quartz35hex-007", atom=0, axis=0, charge=2),
 }
+"""Small systems: four water molecules, three layers of metal, one charged vacancy."""
 
 
 def main() -> None:
-    """Run all checks."""
-    results = {}
+    """Run the checks that ``checks.json`` lacks."""
+    path = HERE / "checks.json"
+    results = json.loads(path.read_text()) if path.exists() else {}
     for name, check in CHECKS.items():
+        if name in results:
+            continue
         start = time.process_time()
         results[name] = check() | {"cpu_seconds": round(time.process_time() - start)}
         print(name, results[name], flush=True)
-        (HERE / "checks.json").write_text(json.dumps(results, indent=1) + "\n")
+        path.write_text(json.dumps(results, indent=1) + "\n")
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read
+from frames import geometry
 from labels import label
 from settings import SETTINGS, Settings
 
@@ -31,8 +31,7 @@ class Series:
     Attributes
     ----------
     system : str
-    geometry : str
-        Name of the geometry file; its first frame is used.
+    geometry_id : str
     states : tuple of dict
         Arguments of ``label``; the second minus the first is the change of the forces.
     variations : tuple of dict
@@ -40,7 +39,7 @@ class Series:
     """
 
     system: str
-    geometry: str
+    geometry_id: str
     states: tuple[dict, dict]
     variations: tuple[dict, ...]
 
@@ -50,27 +49,27 @@ FIELDS = ({"field": 0.0}, {"field": 0.2})
 SERIES = {
     "sio2-cutoff": Series(
         "sio2",
-        "sio2_quartz35hex",
+        "quartz35hex-007",
         CHARGES,
-        tuple({"cutoff": e} for e in (800.0, 600.0, 500.0, 450.0, 400.0)),
+        tuple({"cutoff": e} for e in (700.0, 500.0, 400.0)),
     ),
     "sio2-kpts": Series(
         "sio2",
-        "sio2_quartz35hex",
+        "quartz35hex-007",
         CHARGES,
-        tuple({"cutoff": 400.0, "kpt_length": n} for n in (16.0, 10.0, 7.5, 5.0)),
+        tuple({"cutoff": 400.0, "kpt_length": n} for n in (10.0, 7.5)),
     ),
     "al_water-cutoff": Series(
         "al_water",
-        "al_water_interfaces_60",
+        "al-films-60-002",
         FIELDS,
-        tuple({"cutoff": e} for e in (700.0, 600.0, 500.0, 450.0, 400.0)),
+        tuple({"cutoff": e, "kpt_length": 1.0} for e in (700.0, 500.0, 450.0, 400.0)),
     ),
     "al_water-kpts": Series(
         "al_water",
-        "al_water_interfaces_60",
+        "al-bare-60-001",
         FIELDS,
-        tuple({"cutoff": 400.0, "kpt_length": n} for n in (24.0, 19.5, 14.5, 9.9)),
+        tuple({"cutoff": 350.0, "kpt_length": n} for n in (29.0, 19.5, 14.5, 9.9)),
     ),
 }
 
@@ -81,17 +80,17 @@ def rms(values: np.ndarray) -> float:
 
 
 def forces(atoms: Atoms, settings: Settings, states: tuple[dict, dict]) -> dict:
-    """Forces in both states and the CPU time of both."""
+    """Forces without their mean in both states, and the CPU time of both."""
     start = time.process_time()
-    first, second = (label(atoms, settings, **state).arrays["REF_forces"] for state in states)
+    frames = [label(atoms, settings, **state).arrays["REF_forces"] for state in states]
+    first, second = (f - f.mean(axis=0) for f in frames)
     seconds = time.process_time() - start
     return {"first": first, "second": second, "change": second - first, "seconds": seconds}
 
 
 def study(series: Series) -> dict:
     """Deviations from the first setting, in meV/Angstrom."""
-    path = HERE / "geometries" / f"{series.geometry}.xyz.xz"
-    atoms = read(path, 0, format="extxyz")
+    atoms = geometry(HERE / "geometries", series.geometry_id)
     rows, reference = [], None
     for variation in series.variations:
         settings = replace(SETTINGS[series.system], **variation)

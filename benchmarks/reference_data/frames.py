@@ -63,6 +63,21 @@ class FrameStore:
         temporary.replace(path)
 
 
+def geometry(folder: Path, geometry_id: str) -> Atoms:
+    """One sampled geometry by its name.
+
+    Raises
+    ------
+    KeyError
+        If no file of the folder holds it.
+    """
+    for path in sorted(folder.glob("*.xyz.xz")):
+        for atoms in read(path, ":", format="extxyz"):
+            if atoms.info["geometry_id"] == geometry_id:
+                return atoms
+    raise KeyError(f"{geometry_id} is in no file of {folder}")
+
+
 def load(folder: Path, system: str) -> list[Atoms]:
     """All finished frames of a system, ordered by frame id."""
     frames = []

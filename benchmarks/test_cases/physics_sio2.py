@@ -24,8 +24,7 @@ def study(calc: SCCalculator, frames: list[Atoms], *, sizes: bool = True) -> dic
     calc : SCCalculator
         Of a family whose charge can vary.
     frames : list of Atoms
-        Labelled, with a vacancy; the first geometry that has all three charges is looked at, a
-        relaxed one if there is.
+        Labelled, with a vacancy; that of the widest one with all three charges is looked at.
     sizes : bool
         Also compute supercells of up to 243 atoms.
     """
@@ -48,7 +47,10 @@ def study(calc: SCCalculator, frames: list[Atoms], *, sizes: bool = True) -> dic
 
 
 def three_charges(frames: list[Atoms]) -> list[Atoms]:
-    """The three charge states of one geometry, in order.
+    """The three charge states of one geometry, in order: the one with the widest vacancy.
+
+    There the levels lie deep in the gap and the charge is where they are; in a short Si–Si bond of
+    the neutral crystal it comes from the valence band.
 
     Raises
     ------
@@ -61,8 +63,10 @@ def three_charges(frames: list[Atoms]) -> list[Atoms]:
     complete = [group for group in states.values() if {0, 1, 2} <= group.keys()]
     if not complete:
         raise SystemExit("no vacancy has labels at charges 0, +1 and +2 yet")
-    complete.sort(key=lambda group: "relaxed" not in group[0].info["config_type"])
-    return [complete[0][q] for q in range(3)]
+    widest = max(
+        complete, key=lambda group: group[0].get_distance(*broken_bond(group[0]), mic=True)
+    )
+    return [widest[q] for q in range(3)]
 
 
 def broken_bond(atoms: Atoms) -> tuple[int, int]:

@@ -79,12 +79,16 @@ def main() -> None:
     parser.add_argument("--look-at", type=int, default=40, help="frames of the physics checks")
     parser.add_argument("--quick", action="store_true", help="without large supercells")
     options = parser.parse_args()
+    if 0 < options.steps < 20:
+        parser.error("a drift needs at least 20 steps")
     options.out.mkdir(parents=True, exist_ok=True)
     logging.basicConfig(
         level=logging.INFO,
         format="%(asctime)s %(message)s",
         handlers=[logging.StreamHandler(), logging.FileHandler(options.out / "log.txt")],
     )
+    # Every charge of a scan would be told.
+    logging.getLogger("asesc").setLevel(logging.WARNING)
     keep_freed_memory()
     compare(options)
 
