@@ -52,11 +52,11 @@ def dipole_check(name: str, *, field: float) -> dict:
 
 
 CHECKS = {
-    "film_dipole": lambda: dipole_check("al-films-60-002", field=0.1),
+    "film_dipole": lambda: dipole_check("al-films-60-000", field=0.1),
     "film_force_in_field": lambda: force_check(
-        "al_water", "al-films-60-002", atom=0, axis=2, field=0.2
+        "al_water", "al-films-60-000", atom=0, axis=2, field=0.2
     ),
-    "metal_dipole": lambda: dipole_check("al-bare-60-001", field=0.1),
+    "metal_dipole": lambda: dipole_check("al-bare-60-003", field=0.1),
     "charged_cell_force": lambda: force_check("sio2", "quartz35hex-007", atom=0, axis=0, charge=2),
 }
 """Small systems: four water molecules, three layers of metal, one charged vacancy."""

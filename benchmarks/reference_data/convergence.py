@@ -61,13 +61,13 @@ SERIES = {
     ),
     "al_water-cutoff": Series(
         "al_water",
-        "al-films-60-002",
+        "al-films-60-000",
         FIELDS,
         tuple({"cutoff": e, "kpt_length": 1.0} for e in (700.0, 500.0, 450.0, 400.0)),
     ),
     "al_water-kpts": Series(
         "al_water",
-        "al-bare-60-001",
+        "al-bare-60-003",
         FIELDS,
         tuple({"cutoff": 350.0, "kpt_length": n} for n in (29.0, 19.5, 14.5, 9.9)),
     ),

@@ -1,8 +1,9 @@
 """Geometries of Al(111) slabs with water, bare slabs and water films, open along z.
 
-Writes ``geometries/al_water_<kind>_<seed>.xyz.xz``. Every geometry carries ``geometry_id``,
-``config_type`` and ``fields`` (V/Angstrom along z, to label). The water moves with GFN1-xTB above a
-smooth wall in the place of the metal; part of the interfaces is then relaxed with GFN1-xTB.
+Writes ``geometries/al_water_<shape>_<seed>.xyz.xz``, one file per shape, and skips those that are
+there. Every geometry carries ``geometry_id``, ``config_type`` and ``fields`` (V/Angstrom along z,
+to label). The water moves with GFN1-xTB above a smooth wall in the place of the metal; every fourth
+interface is then relaxed for a few steps with GFN1-xTB, metal included.
 """
 
 import argparse
@@ -161,12 +162,12 @@ def fields(number: int, rng: np.random.Generator) -> np.ndarray:
 
 
 def interfaces(shape: Interface, frames: int, seed: int) -> Iterator[Atoms]:
-    """Snapshots of one interface or film; every second interface is touched up."""
+    """Snapshots of one interface or film; every fourth interface is touched up."""
     above = water_frames(shape.above, frames, seed)
     below = water_frames(shape.below, frames, seed + 1) if shape.below else [None] * frames
     for number in range(frames):
         atoms = assemble(shape, below[number], above[number], seed + number)
-        if shape.layers and number % 2:
+        if shape.layers and number % 4 == 1:
             atoms = touched_up(atoms, steps=8)
         yield atoms
 
@@ -185,19 +186,15 @@ KINDS = {
 """Name -> (sampler, shapes)."""
 
 
-def sample(kind: str, frames: int, seed: int) -> list[Atoms]:
-    """All geometries of one kind, ``frames`` of each shape, shuffled."""
-    rng = np.random.default_rng([seed, len(kind)])
+def sample(kind: str, place: int, frames: int, seed: int) -> list[Atoms]:
+    """``frames`` geometries of one shape; numbers run over the shapes of the kind first."""
     sampler, shapes = KINDS[kind]
-    found = []
-    for number, shape in enumerate(shapes):
-        for atoms in sampler(shape, frames, seed + 100 * number):
-            atoms.info = {"config_type": shape.name}
-            found.append(atoms)
-    found = [found[i] for i in rng.permutation(len(found))]
-    for number, atoms in enumerate(found):
-        name = f"al-{kind}-{seed}-{number:03d}"
-        atoms.info |= {"fields": fields(number, rng), "geometry_id": name}
+    rng, found = np.random.default_rng([seed, place]), []
+    for frame, atoms in enumerate(sampler(shapes[place], frames, seed + 100 * place)):
+        name = f"al-{kind}-{seed}-{frame * len(shapes) + place:03d}"
+        atoms.info = {"config_type": shapes[place].name, "geometry_id": name}
+        atoms.info["fields"] = fields(frame, rng)
+        found.append(atoms)
     return found
 
 
@@ -211,9 +208,10 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for kind in options.kinds:
-        geometries = sample(kind, options.frames, options.seed)
-        path = options.out / f"al_water_{kind}_{options.seed}.xyz.xz"
-        write(path, geometries, format="extxyz")
+        for place, shape in enumerate(KINDS[kind][1]):
+            path = options.out / f"al_water_{shape.name}_{options.seed}.xyz.xz"
+            if not path.exists():
+                write(path, sample(kind, place, options.frames, options.seed), format="extxyz")
 
 
 if __name__ == "__main__":

@@ -5,7 +5,7 @@ Everything lands in one folder; an interrupted run goes on where it stopped when
     python benchmarks/test_cases/run.py sio2 --out runs/sio2
     python benchmarks/test_cases/run.py al_water --out runs/al_water --steps 2000
 
-The folder keeps the frames it began with. Write to a new one when the data have grown.
+The folder keeps the frames and the budget it began with. Take a new one when the data have grown.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ def physics(system: str, model: Path, folder: Path, options: argparse.Namespace)
         return {}
     vacancies = [atoms for atoms in frames if (atoms.numbers == 8).sum() % 2]
     return physics_sio2.study(calc, vacancies[: options.look_at], sizes=not options.quick)
+
+
+def require_same(budget: Budget, path: Path) -> None:
+    """Note the budget of a run, or refuse another one: all families get the same."""
+    if not path.is_file():
+        path.write_text(json.dumps(asdict(budget)) + "\n")
+    elif (begun := json.loads(path.read_text())) != asdict(budget):
+        raise SystemExit(f"{path.parent} was begun with {begun}; give the same, or another --out")
 
 
 def kept(path: Path, compute: Callable[[], Any]) -> Any:
@@ -100,6 +109,7 @@ def compare(options: argparse.Namespace) -> None:
     frames = read(train, ":")
     _LOG.info("%d frames to train on, %d held out", len(frames), len(read(test, ":")))
     budget = Budget(epochs=options.epochs, backbone_epochs=options.backbone_epochs)
+    require_same(budget, folder / "budget.json")
     entrants.train_backbone(system, folder, frames, budget)
     results = {}
     for entrant in entrants.entrants(system):
