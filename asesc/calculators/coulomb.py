@@ -13,7 +13,8 @@ from torch import Tensor
 
 from asesc.calculators.evaluation import Evaluation, dipole_origin, evaluate, with_gradients
 from asesc.calculators.fresh import FreshCalculator
-from asesc.calculators.inputs import Given, parse_field, read_field
+from asesc.calculators.inputs import FIELD_KEY, Given, parse_field, read_charge, read_field
+from asesc.calculators.names import require_boundary
 from asesc.calculators.sanity import check_geometry
 from asesc.density import Density, GaussianBasis
 from asesc.electrostatics import boundary_for
@@ -167,6 +168,7 @@ class CoulombCalculator(FreshCalculator):
             charge=float(multipoles.charges.sum().round(decimals=12)),
             electric_field=inputs.field.value,
         )
+        self._advise(atoms, float(system.charge))
         origin = dipole_origin(atoms)
         outcome = evaluate(
             multipoles, system, boundary=inputs.boundary, origin=origin, properties=properties
@@ -178,6 +180,15 @@ class CoulombCalculator(FreshCalculator):
         )
         return outcome
 
+    def _advise(self, atoms: Atoms, charge: float) -> None:
+        self._tell_unread(atoms, read=(FIELD_KEY,))
+        stated = read_charge(atoms.info, charge)
+        if abs(stated.value - charge) > 1e-8:
+            self._tell(
+                f"{stated.source} is {stated.value:g}, but the charges given to "
+                f"{type(self).__name__} add up to {charge:g} e, which is what is computed"
+            )
+
     def _inputs(self, atoms: Atoms) -> _Inputs:
         # Copies: parameters may be edited in place.
         given = self._checked(dict(self.parameters))
@@ -187,6 +198,7 @@ class CoulombCalculator(FreshCalculator):
     def _checked(self, parameters: dict[str, Any]) -> dict[str, Any]:
         """Parameters as tuples, so that editing the user's array later changes nothing here."""
         checked = dict(parameters)
+        require_boundary(checked.get("boundary", "auto"))
         if "electric_field" in checked:
             checked["electric_field"] = parse_field(checked["electric_field"])
         for name, ndim in (("charges", 1), ("width", 0)):
@@ -236,7 +248,8 @@ def _for_atoms(value: Any, name: str, atoms: Atoms) -> Tensor:
         missing = sorted({s for s in atoms.symbols if s not in value})
         if missing:
             raise InputError(
-                f"{name} has no entry for {', '.join(missing)}; it knows {', '.join(value)}"
+                f"{name} has no entry for {', '.join(missing)}; it knows "
+                f"{', '.join(map(str, value))}"
             )
         value = [value[symbol] for symbol in atoms.symbols]
     if np.ndim(value) == 1 and len(value) != len(atoms):

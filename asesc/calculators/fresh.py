@@ -8,10 +8,12 @@ from abc import abstractmethod
 from collections.abc import Collection
 from typing import Any, ClassVar, Self
 
+import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
 
 from asesc.calculators.evaluation import Evaluation
+from asesc.calculators.inputs import INPUT_KEYS, unread_keys
 from asesc.calculators.landscape import AtomsLandscape
 from asesc.calculators.names import unknown_keyword, unknown_property
 from asesc.errors import InputError
@@ -24,9 +26,9 @@ class FreshCalculator(Calculator):
     Subclasses say which parameters are sound (:meth:`_checked`), what their answer depends on
     besides the geometry (:meth:`_inputs`, a value with ``==`` that shares no memory with
     ``atoms``) and how to compute it (:meth:`evaluate`).
-    This class recomputes when positions, numbers, cell, pbc, a parameter or an input changed, and
-    only then: ``atoms.info`` is compared by the values that are read from it, so an array edited
-    in place is noticed and a comment is not.
+    This class recomputes when positions, numbers, cell, pbc, a parameter or an input changed (for
+    the dipole of an ion also masses), and only then: ``atoms.info`` is compared by the values that
+    are read from it, so an array edited in place is noticed and a comment is not.
 
     Attributes
     ----------
@@ -96,6 +98,8 @@ class FreshCalculator(Calculator):
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What changed since the last calculation; ``"inputs"`` for info entries and parameters."""
         changes = super().check_state(atoms, tol)
+        if self._moves_origin(atoms):
+            changes.append("masses")
         try:
             same = self._inputs(atoms) == self._seen
         except InputError:
@@ -103,6 +107,12 @@ class FreshCalculator(Calculator):
             # writer that only asks whether results are at hand must not.
             same = False
         return changes if same else [*changes, "inputs"]
+
+    def _moves_origin(self, atoms: Atoms) -> bool:
+        """Whether other masses move the centre of mass, about which the dipole of an ion is."""
+        if self.atoms is None or self.extras.get("charge", 0) == 0:
+            return False
+        return not np.array_equal(self.atoms.get_masses(), atoms.get_masses())
 
     def get_property(
         self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
@@ -155,6 +165,15 @@ class FreshCalculator(Calculator):
                 "ask the atoms"
             )
         return atoms
+
+    def _tell_unread(self, atoms: Atoms, *, read: Collection[str] = INPUT_KEYS) -> None:
+        """Warn of entries of ``atoms.info`` that look like one of the keys ``read``."""
+        for key, meant in unread_keys(atoms.info):
+            if meant in read:
+                self._tell(
+                    f"atoms.info[{key!r}] looks like {meant!r} but is not read; rename it if it is "
+                    "meant, or ignore this warning"
+                )
 
     def _tell(self, advice: str) -> None:
         """Warn once per calculator, not once per step."""

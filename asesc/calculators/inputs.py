@@ -17,6 +17,7 @@ CHARGE_KEYS = ("charge", "total_charge")
 SPIN_KEYS = ("spin", "multiplicity", "spin_multiplicity")
 FIELD_KEY = "electric_field"
 FERMI_KEY = "fermi_level"
+SITES_KEY = "charge_sites"
 #: MACE's name for a field of the opposite sign: there the force on a charge +q is −q times it.
 OPPOSITE_FIELD_KEY = "external_field"
 
@@ -28,14 +29,20 @@ _READ = {re.sub("[^a-z]", "", k): k for k in (*CHARGE_KEYS, *SPIN_KEYS, FIELD_KE
 _NEAR = {
     **_READ,
     "efield": FIELD_KEY,
+    "elecfield": FIELD_KEY,
     "externalefield": FIELD_KEY,
     "netcharge": "charge",
+    "mult": "multiplicity",
+    "totalspin": "spin",
+    "chargesites": SITES_KEY,
     "efermi": FERMI_KEY,
     "fermienergy": FERMI_KEY,
 }
 #: Names that are near ours and mean something else.
-_OTHERS = frozenset(
-    {*CHARGE_KEYS, *SPIN_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY, FERMI_KEY, "charges", "spins"}
+_OTHERS = frozenset({"charges", "spins"})
+#: All keys that are read.
+INPUT_KEYS = frozenset(
+    {*CHARGE_KEYS, *SPIN_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY, FERMI_KEY, SITES_KEY}
 )
 
 
@@ -187,8 +194,9 @@ def require_whole(charge: Given) -> None:
     """Refuse a charge that is not an integer, unless the user allows it."""
     if abs(charge.value - round(charge.value)) > 1e-8:
         raise InputError(
-            f"charge={charge.value:g} (from {charge.source}) is not an integer, as the charge of "
-            "every isolated system is. Pass allow_fractional_charge=True if it is meant"
+            f"charge {charge.value:+g} e (from {charge.source}) is not an integer, as the charge "
+            "of every isolated system is. If it is meant, pass allow_fractional_charge=True to the "
+            "calculator"
         )
 
 
@@ -199,7 +207,7 @@ def unread_keys(info: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     [('Charge', 'charge'), ('total charge', 'total_charge'), ('efield', 'electric_field')]
     """
     for key in info:
-        if not isinstance(key, str) or key in _OTHERS:
+        if not isinstance(key, str) or key in INPUT_KEYS | _OTHERS:
             continue
         near = get_close_matches(re.sub("[^a-z]", "", key.casefold()), _NEAR, n=1, cutoff=0.83)
         if near:

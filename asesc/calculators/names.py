@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection
 
+from asesc.electrostatics import BOUNDARIES
 from asesc.errors import InputError, PropertyUnavailableError, did_you_mean
 
 _OTHER_NAMES = {
@@ -45,9 +46,11 @@ def unknown_keyword(name: str, calculator: type, known: Collection[str]) -> Type
     )
 
 
-def unknown_boundary(name: str, known: Collection[str]) -> InputError:
-    """The error for a boundary that is not in the table."""
-    return InputError(
-        f"boundary={name!r} is not known.{did_you_mean(str(name), known)} Choose one of "
-        f"{', '.join(known)}"
-    )
+def require_boundary(name: str) -> None:
+    """Refuse a boundary that is neither ``"auto"`` nor in the table."""
+    known = ("auto", *BOUNDARIES)
+    if name not in known:
+        raise InputError(
+            f"boundary={name!r} is not known.{did_you_mean(str(name), known)} Choose one of "
+            f"{', '.join(known)}"
+        )

@@ -15,7 +15,6 @@ from ase import Atoms
 
 from asesc import __version__
 from asesc.calculators.evaluation import Evaluation, dipole_origin, evaluate, with_gradients
-from asesc.calculators.fresh import FreshCalculator
 from asesc.calculators.inputs import (
     Given,
     parse_charge,
@@ -25,18 +24,17 @@ from asesc.calculators.inputs import (
     read_fermi_level,
     read_field,
     require_whole,
-    unread_keys,
 )
 from asesc.calculators.many import ManyStructures
-from asesc.calculators.names import unknown_boundary
+from asesc.calculators.names import require_boundary
 from asesc.calculators.opened import OpenedModel, open_model
 from asesc.calculators.prepared import PreparedModel
-from asesc.calculators.responses import respond
+from asesc.calculators.responses import RESPONSES, RespondingCalculator, respond
 from asesc.calculators.sanity import doubts
 from asesc.calculators.scope import check_elements, check_scope
 from asesc.calculators.sites import read_sites
 from asesc.calculators.spin import choose_spin, parse_spin, refuse_unread_spin
-from asesc.electrostatics import BOUNDARIES, boundary_for
+from asesc.electrostatics import boundary_for
 from asesc.errors import InputError
 from asesc.models import Potential
 from asesc.solvers import SCFOptions
@@ -59,7 +57,7 @@ class _Inputs:
     weights: int
 
 
-class SCCalculator(ManyStructures, FreshCalculator):
+class SCCalculator(ManyStructures, RespondingCalculator):
     """Energies, forces, stress and electrical response of a model, under ASE's names.
 
     Parameters
@@ -153,7 +151,6 @@ class SCCalculator(ManyStructures, FreshCalculator):
         **unknown: Any,
     ) -> None:
         self._opened: OpenedModel | None = None
-        self._responses: dict[str, np.ndarray] = {}
         self._last: tuple[Any, np.ndarray] | None = None
         super().__init__(
             **unknown,
@@ -176,8 +173,7 @@ class SCCalculator(ManyStructures, FreshCalculator):
             checked["charge"] = parse_charge(checked["charge"])
         if "electric_field" in checked:
             checked["electric_field"] = parse_field(checked["electric_field"])
-        if (name := checked.get("boundary", "auto")) not in (known := ["auto", *BOUNDARIES]):
-            raise unknown_boundary(name, known)
+        require_boundary(checked.get("boundary", "auto"))
         if (scf := checked.get("scf")) is not None:
             if not isinstance(scf, Mapping):
                 raise InputError(f"scf must be a mapping of options to numbers, got {scf!r}")
@@ -225,13 +221,18 @@ class SCCalculator(ManyStructures, FreshCalculator):
         """
         self._require_offered(properties)
         inputs, system = self._bind(atoms)
+        prepared = self._prepared(atoms, inputs)
         outcome = evaluate(
-            self._prepared(atoms, inputs),
+            prepared,
             system,
             boundary=inputs.boundary,
             origin=dipole_origin(atoms),
             properties=properties,
         )
+        for name in set(RESPONSES) & set(properties):
+            array, beside = respond(name, prepared, system, boundary=inputs.boundary)
+            outcome.results[name] = array
+            outcome.extras.update(beside)
         if inputs.fermi_level is not None:
             found = Given(outcome.extras["charge"], f"fermi_level={inputs.fermi_level.value:g}")
             self._check_card(atoms, inputs, found)
@@ -244,6 +245,10 @@ class SCCalculator(ManyStructures, FreshCalculator):
             boundary=boundary_for(inputs.boundary, system.pbc).name,
         )
         return outcome
+
+    def get_fermi_level(self, atoms: Atoms | None = None) -> float:
+        """μ = ∂E/∂N_e, eV, as ASE's electronic-structure calculators name it."""
+        return self.get_property("fermi_level", atoms)
 
     def _inputs(self, atoms: Atoms) -> _Inputs:
         given = self.parameters
@@ -300,78 +305,12 @@ class SCCalculator(ManyStructures, FreshCalculator):
 
     def _advise(self, atoms: Atoms, inputs: _Inputs) -> None:
         charge, source = inputs.charge.value, inputs.charge.source
-        for key, meant in unread_keys(atoms.info):
-            self._tell(
-                f"atoms.info[{key!r}] looks like {meant!r} but is not read; rename it if it is "
-                "meant, or ignore this warning"
-            )
+        self._tell_unread(atoms)
         for doubt in doubts(atoms, charge=charge, charge_source=source):
             self._tell(doubt)
         if charge != self.parameters["charge"]:
             given = self.parameters["charge"]
             _LOG.info("charge %+g from %s overrides the calculator's %+g", charge, source, given)
-
-    def reset(self) -> None:
-        """Forget everything that was computed."""
-        super().reset()
-        self._responses = {}
-
-    def get_property(
-        self, name: str, atoms: Atoms | None = None, allow_calculation: bool = True
-    ) -> Any:
-        """A property under ASE's name, from the cache where it is still valid.
-
-        Born charges are indexed [atom, polarisation, displacement].
-
-        Raises
-        ------
-        PropertyUnavailableError
-            Unknown, or not defined for this structure, with the reason.
-        """
-        if name not in ("born_effective_charges", "dielectric_tensor"):
-            return super().get_property(name, atoms, allow_calculation)
-        # Not kept in ``results``: ASE's extxyz writer fails on a property of shape (N, 3, 3).
-        return self._response(name, atoms, allow_calculation)
-
-    def get_born_effective_charges(self, atoms: Atoms | None = None) -> np.ndarray:
-        """Z*[atom, polarisation, displacement] = ∂μ_a/∂R_ib, (N, 3, 3), e.
-
-        The violation of the acoustic sum rule is in ``extras["acoustic_sum_error"]``.
-        """
-        return self._response("born_effective_charges", atoms)
-
-    def get_dielectric_tensor(self, atoms: Atoms | None = None) -> np.ndarray:
-        """ε∞ at clamped ions, (3, 3); needs three periodic directions."""
-        return self._response("dielectric_tensor", atoms)
-
-    def get_polarizability(self, atoms: Atoms | None = None) -> np.ndarray:
-        """α_ab = ∂μ_a/∂E_b at clamped ions, (3, 3), e Å²/V, as Raman spectra of ASE want it."""
-        return self._response("polarizability", atoms)
-
-    def get_fermi_level(self, atoms: Atoms | None = None) -> float:
-        """μ = ∂E/∂N_e, eV, as ASE's electronic-structure calculators name it."""
-        return self.get_property("fermi_level", atoms)
-
-    def get_hessian(self, atoms: Atoms | None = None) -> np.ndarray:
-        """∂²E/∂R∂R, (3N, 3N), eV/Å²; costs 3N backward passes."""
-        return self._response("hessian", atoms)
-
-    @with_gradients
-    def _response(
-        self, name: str, atoms: Atoms | None, allow_calculation: bool = True
-    ) -> np.ndarray | None:
-        atoms = self._structure(atoms)
-        if not allow_calculation and (self.check_state(atoms) or name not in self._responses):
-            return None
-        # Runs every check, and forgets the responses of another state.
-        self.get_property("energy", atoms)
-        if name not in self._responses:
-            system = self._system(atoms, self._seen)
-            prepared = self._prepared(atoms, self._seen)
-            array, beside = respond(name, prepared, system, boundary=self._seen.boundary)
-            self._responses[name] = array
-            self.extras.update(beside)
-        return self._responses[name].copy()
 
     def todict(self) -> dict[str, Any]:
         """What a trajectory stores about the calculation; plain JSON."""

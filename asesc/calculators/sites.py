@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 
+from asesc.calculators.inputs import SITES_KEY
 from asesc.calculators.opened import OpenedModel
 from asesc.errors import InputError
-
-SITES_KEY = "charge_sites"
 
 
 def read_sites(

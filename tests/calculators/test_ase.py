@@ -140,7 +140,8 @@ def test_pickle_of_an_instance_holds_tensors_not_code(calculator, water):
     assert unpickler.modules <= {"asesc", "ase", "numpy", "builtins"}
     assert again.model is not calculator.model
     again.reset()
-    assert again.get_potential_energy(water) == energy
+    # Not to the last bit: other memory may be summed in another order.
+    assert again.get_potential_energy(water) == pytest.approx(energy, abs=1e-12)
 
 
 def test_pickle_of_a_named_model_is_small(registry, water):
@@ -275,3 +276,20 @@ def test_relaxation_with_a_constraint_and_a_cell_filter(calculator, silica, wate
 def test_a_loaded_model_may_be_passed_too(registry, water):
     loaded = SCCalculator(load_model("tiny")).get_potential_energy(water)
     assert SCCalculator(random_model(FAMILY)).get_potential_energy(water) == loaded
+
+
+def test_born_charges_by_every_way_to_ask(calculator, silica):
+    """They are the same numbers, and never among the results that ASE's writers take."""
+    silica.calc = calculator
+    names = ["energy", "born_effective_charges", "dielectric_tensor"]
+    born, dielectric = (silica.calc.get_property(name, silica) for name in names[1:])
+    for found in (
+        silica.get_properties(names),
+        calculator.evaluate(silica, names).results,
+        calculator.evaluate_many([silica], names)[0].results,
+    ):
+        np.testing.assert_allclose(found["born_effective_charges"], born, atol=1e-12)
+        np.testing.assert_allclose(found["dielectric_tensor"], dielectric, atol=1e-12)
+        assert found["energy"] == silica.get_potential_energy()
+    calculator.calculate(silica, names)
+    assert not set(names[1:]) & set(calculator.results)

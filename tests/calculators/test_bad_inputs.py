@@ -73,7 +73,7 @@ def test_parameters(options, error, message):
             {"electric_field": (0, 0, 0.1), "external_field": (0, 0, -0.1)},
             "signs are opposite .* keep one",
         ),
-        ({"charge": 0.5}, r"charge=0\.5 \(from atoms\.info\['charge'\]\) is not an integer"),
+        ({"charge": 0.5}, r"charge \+0\.5 e \(from atoms\.info\['charge'\]\) is not an integer"),
         ({"charge": True}, "one finite number"),
         ({"charge": np.True_}, "one finite number"),
         ({"electric_field": [True, False, False]}, "must be 3 finite numbers"),
@@ -105,6 +105,10 @@ def test_synonyms_that_agree_are_fine(water):
         ("electric-field", "electric_field"),
         ("efield", "electric_field"),
         ("net_charge", "charge"),
+        ("mult", "multiplicity"),
+        ("total_spin", "spin"),
+        ("elec_field", "electric_field"),
+        ("charge_site", "charge_sites"),
     ],
 )
 def test_near_misses_in_info_are_told_once(key, meant, water):

@@ -125,6 +125,7 @@ def test_a_charged_cell_takes_no_field():
     ("options", "message"),
     [
         ({"charges": {"Na": 1}}, "charges has no entry for Cl; it knows Na"),
+        ({"charges": {11: 1, 17: -1}}, "charges has no entry for Cl, Na; it knows 11, 17"),
         ({"charges": [1, -1, 0]}, "charges has 3 entries, but the structure has 2 atoms"),
         ({"charges": ["a", "b"]}, "charges must be numbers"),
         ({"charges": {"Na": "x", "Cl": 1}}, r"charges\['Na'\] must be numbers"),
@@ -134,6 +135,7 @@ def test_a_charged_cell_takes_no_field():
         ({"charges": IONS, "dipoles": [[1, 0, 0]]}, r"dipoles have shape \(1, 3\)"),
         ({"charges": IONS, "dipoles": [1, 0, 0]}, "one vector per atom"),
         ({"charges": IONS, "boundary": "slab"}, "contradicts atoms.pbc"),
+        ({"charges": IONS, "boundary": "perodic"}, "Did you mean 'periodic'"),
     ],
 )
 def test_messages(options, message, salt):
@@ -144,3 +146,21 @@ def test_messages(options, message, salt):
 def test_unknown_keyword():
     with pytest.raises(TypeError, match=r"no parameter 'widht'. Did you mean 'width'"):
         CoulombCalculator(charges=IONS, widht=1)
+
+
+@pytest.mark.parametrize(
+    ("info", "message"),
+    [
+        ({"charge": 1}, r"atoms\.info\['charge'\] is 1, but the charges given .* add up to 0 e"),
+        ({"efield": [0, 0, 0.1]}, r"atoms\.info\['efield'\] looks like 'electric_field'"),
+    ],
+)
+def test_info_that_is_not_read_is_told(info, message, salt):
+    salt.info.update(info)
+    with pytest.warns(UserWarning, match=message):
+        CoulombCalculator(charges=IONS).get_potential_energy(salt)
+
+
+def test_info_that_agrees_or_means_something_else_is_left_alone(salt):
+    salt.info.update(charge=0, Spin=1)
+    CoulombCalculator(charges=IONS).get_potential_energy(salt)

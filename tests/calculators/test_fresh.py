@@ -75,6 +75,23 @@ def test_unrelated_edits_cost_nothing(counting, water):
     assert counting.n_calls == 1
 
 
+def test_masses_move_the_origin_of_an_ions_dipole_only(counting, water):
+    water.calc = counting
+    for charge, calls in ((0, 0), (1, 1)):
+        counting.set(charge=charge)
+        before = water.get_dipole_moment()
+        done, masses = counting.n_calls, water.get_masses()
+        water.set_masses([16, 2, 2])
+        expected = before - charge * (water.get_center_of_mass() - _middle(water, masses))
+        np.testing.assert_allclose(water.get_dipole_moment(), expected, atol=1e-9)
+        assert counting.n_calls == done + calls
+        water.set_masses(masses)
+
+
+def _middle(atoms, masses):
+    return np.average(atoms.positions, weights=masses, axis=0)
+
+
 def test_nothing_leaks_to_the_next_structure(counting, water):
     water.info.update(charge=1, electric_field=(0, 0, 0.1))
     water.calc = counting
