@@ -211,17 +211,22 @@ class Model(Potential):
             In place of :meth:`solve`, e.g. that of :class:`~asesc.models.one_map.OneMap`.
         """
         problem = self.problem(system, boundary=boundary, accuracy=accuracy, scf=scf, start=start)
-        system, features, coulomb = problem.system, problem.features, problem.coulomb
-        level = system.fermi_level
         if solve is not None:
             state = solve(self, problem)
+        elif system.fermi_level is None:
+            state = self.solve(problem)
         else:
-            state = self.solve(problem) if level is None else self.solve_at_fermi_level(problem)
+            state = self.solve_at_fermi_level(problem)
+        return self._prediction(problem, state)
+
+    def _prediction(self, problem: Problem, state: State) -> Prediction:
+        """The energy of the density that was found, and everything reported beside it."""
+        system, coulomb, level = problem.system, problem.coulomb, problem.system.fermi_level
         charge = system.charge if level is None else system.sum(state.coefficients[:, 0])
         dipole = state.dipole
         if not self.has_itinerant_polarisation:
             dipole = along_open_axes(system, dipole)
-        atomic = features.energies + self._energies[self.backbone.index_of(system.numbers)]
+        atomic = problem.features.energies + self._energies[self.backbone.index_of(system.numbers)]
         potential = state.potential
         if potential is None:
             potential = coulomb.potential(state.coefficients)
