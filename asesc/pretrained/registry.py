@@ -1,7 +1,8 @@
 """From a model's name to its folder.
 
 Searched in this order: the folders in the environment variable ``ASESC_MODELS`` (separated as in
-``PATH``), the checkout's ``models/``, and ``share/asesc/models`` where the wheel was installed.
+``PATH``), the checkout's ``models/``, and ``share/asesc/models`` where the wheel was installed:
+beside the package (``pip install --target``) or below the environment's or the user's prefix.
 """
 
 from __future__ import annotations
@@ -95,11 +96,12 @@ def find_model(name: str | os.PathLike[str]) -> Path:
 def _search_path() -> list[Path]:
     """Folders that may contain models, first wins."""
     given = os.environ.get("ASESC_MODELS", "").split(os.pathsep)
-    checkout = Path(__file__).resolve().parents[2]
+    beside = Path(__file__).resolve().parents[2]
     schemes = (sysconfig.get_default_scheme(), sysconfig.get_preferred_scheme("user"))
     return [
         *(Path(folder).expanduser() for folder in given if folder),
-        *([checkout / "models"] if (checkout / "setup.cfg").is_file() else []),
+        *([beside / "models"] if (beside / "setup.cfg").is_file() else []),
+        beside / "share/asesc/models",
         *(Path(sysconfig.get_path("data", scheme)) / "share/asesc/models" for scheme in schemes),
     ]
 
