@@ -14,6 +14,7 @@ import torch
 from polar import random_polar
 
 from asesc.models import FAMILIES, Model
+from asesc.pretrained import Measure, ModelCard
 from asesc.testing import example_system
 
 #: Elements of the test models with integer formal charges: SiO2 + H2O is neutral.
@@ -36,6 +37,23 @@ _BACKBONE = {
     "correlation": 2,
     "n_neighbors": 1.0,
 }
+
+
+def tiny_card(**changes: Any) -> ModelCard:
+    """Card of a model 'tiny' of narrow scope."""
+    entries: dict[str, Any] = {
+        "name": "tiny",
+        "level_of_theory": "none",
+        "training_data": "random parameters",
+        "charge_range": (-1.0, 1.0),
+        "field_range": 0.2,
+        "boundaries": ("open", "periodic"),
+        "errors": {"forces": Measure(0.5, "eV/Å")},
+        "limits": "Tests only.",
+        "licence": "MIT",
+        "citation": "none",
+    }
+    return ModelCard(**{**entries, **changes})
 
 
 @cache

@@ -6,6 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 from ase.build import molecule
+from builders import tiny_card
 from safetensors.torch import load, save
 from torch import nn
 
@@ -42,18 +43,7 @@ def tiny_family(monkeypatch):
 
 @pytest.fixture
 def card() -> ModelCard:
-    return ModelCard(
-        name="tiny",
-        level_of_theory="PBE",
-        training_data="none, a test",
-        charge_range=(-1.0, 1.0),
-        field_range=0.2,
-        boundaries=("open", "periodic"),
-        errors={"forces": Measure(25.0, "meV/Å")},
-        limits="Tests only.",
-        licence="MIT",
-        citation="doi:10.0000/none",
-    )
+    return tiny_card()
 
 
 @pytest.fixture
@@ -94,7 +84,7 @@ def test_card_is_completed_from_the_model(folder, card):
     read = model_card("tiny")
     assert (read.family, read.elements) == ("Tiny", ("H", "O"))
     assert read.hyperparameters == {"width": 3, "extra": ""}
-    assert read.errors["forces"] == Measure(25.0, "meV/Å")
+    assert read.errors["forces"] == Measure(0.5, "eV/Å")
     blank = {"family": "", "elements": (), "hyperparameters": {}, "asesc_version": "", "sha256": ""}
     assert replace(read, **blank) == card
 
@@ -330,7 +320,7 @@ def test_card_as_json(folder, card):
     for broken, message in [
         (text[:-3], "not valid JSON"),
         ("[]", "one JSON object"),
-        (text.replace("25.0", "NaN"), "NaN is not a finite number"),
+        (text.replace("0.5", "NaN"), "NaN is not a finite number"),
         (json.dumps(entries | {"charge_rnge": [0, 0]}), "Did you mean 'charge_range'"),
         (json.dumps({k: v for k, v in entries.items() if k != "limits"}), "lacks limits"),
         (json.dumps(entries | {"sha256": ""}), "nothing under sha256"),

@@ -37,8 +37,8 @@ def evaluate(
     model: Annotated[str, typer.Argument(help="Name of a model, or its folder.")],
     data: Annotated[Path, typer.Argument(help="Labelled structures that ASE reads.")],
     prefix: Annotated[str, typer.Option(help="Prefix of the labels' names.")] = "REF_",
-    limit: Annotated[int | None, typer.Option(help="Only the first frames.")] = None,
-    batch_size: Annotated[int, typer.Option(help="Structures per batch.")] = 4,
+    limit: Annotated[int | None, typer.Option(min=1, help="Only the first frames.")] = None,
+    batch_size: Annotated[int, typer.Option(min=1, help="Structures per batch.")] = 4,
     dtype: Annotated[str, typer.Option(help="float64 or float32.")] = "float64",
     plot: Annotated[Path | None, typer.Option(help="Parity plot to write.")] = None,
 ) -> None:

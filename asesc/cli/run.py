@@ -41,7 +41,7 @@ Fmax = Annotated[float, typer.Option(min=0, help="Largest force after --relax, e
 Md = Annotated[Ensemble | None, typer.Option(help="Molecular dynamics.")]
 Steps = Annotated[int, typer.Option(min=1, help="Most steps of --relax or --md.")]
 Temperature = Annotated[float, typer.Option(min=0, help="Of --md, K.")]
-Timestep = Annotated[float, typer.Option(help="Of --md, fs.")]
+Timestep = Annotated[float, typer.Option(min=1e-3, help="Of --md, fs.")]
 Seed = Annotated[int, typer.Option(help="Of the initial velocities.")]
 Output = Annotated[str | None, typer.Option(help="Prefix of the files written.")]
 Dtype = Annotated[str, typer.Option(help="float64 or float32.")]
@@ -80,10 +80,15 @@ def run(
     """
     start = time.perf_counter()
     _require_one_task(relax, cell, md)
+    if md is Ensemble.nvt and temperature == 0:
+        raise InputError("--md nvt holds a temperature above 0 K; raise --temperature, or use nve")
     atoms = read_structure(structure)
     options = {"dtype": dtype, "device": device, "boundary": boundary, "spin": spin}
     options |= {"allow_extrapolation": allow_extrapolation, "fermi_level": fermi_level}
     _attach_calculator(atoms, model, charge, field, options)
+    if cell:
+        # Refused here, before any file of an earlier run is replaced.
+        atoms.get_stress()
     with _record(atoms, model, *output_paths(structure, output), start) as record:
         if relax:
             _relax(atoms, record, fmax=fmax, steps=steps, with_cell=cell)
@@ -187,6 +192,7 @@ def output_paths(structure: str, prefix: str | None) -> tuple[Path, Path]:
         If the folder does not exist.
     """
     name = prefix or Path(structure).name.split(".")[0]
+    name = name.removesuffix(".traj").removesuffix(".png")
     if Path(f"{name}.traj").resolve() == Path(structure).resolve():
         name += "-run"
     if not Path(name).parent.is_dir():

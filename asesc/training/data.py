@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.io import read
+from ase.io.formats import UnknownFileTypeError
 from torch import Tensor, distributed
 from torch.utils.data import Dataset, Sampler
 
@@ -34,6 +35,8 @@ _SHAPES: dict[str, tuple[bool, tuple[int, ...]]] = {
     "fermi_level": (False, ()),
 }
 _ALIASES = {"born_charges": ("becs",)}
+#: What ASE's readers raise on damaged and unknown files.
+_UNREADABLE = (OSError, ValueError, IndexError, KeyError, StopIteration, UnknownFileTypeError)
 
 
 @dataclass(frozen=True)
@@ -86,12 +89,15 @@ def read_frames(path: str | Path, *, prefix: str = "REF_", limit: int | None = N
     Raises
     ------
     InputError
-        If the file is missing, a label has the wrong shape or is infinite, or the dipole of a
-        crystal, which is known modulo a lattice, lacks a component.
+        If the file is missing or cannot be read, a label has the wrong shape or is infinite, or the
+        dipole of a crystal, which is known modulo a lattice, lacks a component.
     """
     if not Path(path).is_file():
         raise InputError(f"no data file {str(path)!r}")
-    structures = read(str(path), index=":" if limit is None else f":{limit}")
+    try:
+        structures = read(str(path), index=":" if limit is None else f":{limit}")
+    except _UNREADABLE as error:
+        raise InputError(f"ASE cannot read {str(path)!r}: {error or 'it is empty'}") from error
     return [_frame(atoms, prefix, f"{path}, frame {n}") for n, atoms in enumerate(structures)]
 
 

@@ -3,10 +3,10 @@
 import pytest
 from ase import Atoms
 from ase.build import molecule
-from builders import random_model
+from builders import random_model, tiny_card
 
 from asesc import SCCalculator
-from asesc.pretrained import Measure, ModelCard, save_model
+from asesc.pretrained import save_model
 
 
 class CountingCalculator(SCCalculator):
@@ -56,18 +56,8 @@ def sheet(silica) -> Atoms:
 @pytest.fixture
 def registry(tmp_path, monkeypatch):
     """A registry with the model 'tiny' of narrow scope."""
-    card = ModelCard(
-        name="tiny",
-        level_of_theory="none",
-        training_data="random parameters",
-        charge_range=(-1.0, 1.0),
-        field_range=0.2,
-        boundaries=("open", "periodic"),
-        errors={"forces": Measure(1.0, "eV/Å")},
-        limits="Tests only.",
-        licence="MIT",
-        citation="none",
-    )
     monkeypatch.setenv("ASESC_MODELS", str(tmp_path / "registry"))
-    save_model(random_model("SplitChargeEquilibration"), tmp_path / "registry" / "tiny", card)
+    save_model(
+        random_model("SplitChargeEquilibration"), tmp_path / "registry" / "tiny", tiny_card()
+    )
     return tmp_path / "registry"

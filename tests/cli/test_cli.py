@@ -11,62 +11,32 @@ import pytest
 from ase import Atoms
 from ase.build import molecule
 from ase.io import read, write
-from builders import random_model
+from builders import random_model, tiny_card
+from shell import PNG, asesc, refused
 from teaching import labelled, water, write_run
 from typer.testing import CliRunner
 
 from asesc import SCCalculator
-from asesc.cli import app, main
+from asesc.cli import app
 from asesc.cli.record import Record
 from asesc.cli.run import output_paths, parse_vector
 from asesc.errors import InputError
-from asesc.pretrained import Measure, ModelCard, save_model
+from asesc.pretrained import save_model
 
 FAMILY = "SplitChargeEquilibration"
-CARD = ModelCard(
-    name="tiny",
-    level_of_theory="random numbers",
-    training_data="none",
-    charge_range=(-1.0, 1.0),
-    field_range=0.2,
-    boundaries=("open",),
-    errors={"forces": Measure(0.5, "eV/Å")},
-    limits="Tests only.",
-    licence="MIT",
-    citation="none",
-)
-PNG = b"\x89PNG"
 
 
 @pytest.fixture(autouse=True)
 def workplace(tmp_path, monkeypatch):
     """An empty folder to work in, and the model 'tiny' with an example beside it."""
     models = tmp_path / "models"
-    save_model(random_model(FAMILY), models / "tiny", CARD)
+    save_model(random_model(FAMILY), models / "tiny", tiny_card(boundaries=("open",)))
     write(models / "tiny" / "example.xyz", water(0))
     monkeypatch.setenv("ASESC_MODELS", str(models))
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
     return work
-
-
-def asesc(*arguments: str) -> str:
-    """Run a command that must succeed; what it printed."""
-    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def refused(capsys, monkeypatch, *arguments: str) -> str:
-    """Run a command that must end with exit code 2 and one message, which is returned."""
-    monkeypatch.setattr(sys, "argv", ["asesc", *arguments])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    captured = capsys.readouterr()
-    assert captured.out == "" and captured.err.count("error: ") == 1
-    return captured.err
 
 
 def test_help_is_fast_and_does_not_import_torch():
@@ -165,6 +135,7 @@ def test_a_refused_run_touches_no_file(workplace, capsys, monkeypatch):
     asesc("run", "tiny", "--model", "tiny")
     before = (workplace / "tiny.traj").read_bytes()
     refused(capsys, monkeypatch, "run", "tiny", "--model", "tiny", "--charge", "5")
+    refused(capsys, monkeypatch, "run", "tiny", "--model", "tiny", "--relax", "--cell")
     assert (workplace / "tiny.traj").read_bytes() == before
 
 
@@ -190,6 +161,14 @@ def test_a_refused_run_touches_no_file(workplace, capsys, monkeypatch):
         ),
         (("run", "tiny", "--model", "tiny", "--relax", "--md", "nve"), "one after the other"),
         (("run", "tiny", "--model", "tiny", "--cell"), "add --relax"),
+        (
+            ("run", "tiny", "--model", "tiny", "--md", "nvt", "--temperature", "0"),
+            "raise --temperature, or use nve",
+        ),
+        (
+            ("run", "tiny", "--model", "tiny", "--charge", "0.5"),
+            "charge +0.5 e (from --charge) is not an integer",
+        ),
         (("run", "tiny", "--model", "tiny", "--output", "no/where"), "there is no folder 'no'"),
         (("run", "tiny", "--model", "tiny", "--dtype", "float16"), "choose 'float64'"),
         (("run", "gold.xyz", "--model", "tiny"), "Au is not in model 'tiny'"),
@@ -199,6 +178,7 @@ def test_a_refused_run_touches_no_file(workplace, capsys, monkeypatch):
         (("train", "none.yaml"), "no configuration file"),
         (("evaluate", "tiny", "none.xyz"), "no data file"),
         (("evaluate", "tiny", "gold.xyz"), "has no label named REF_energy"),
+        (("evaluate", "tiny", "broken.xyz"), "ASE cannot read 'broken.xyz'"),
         (("doctor", "--model", "tinny"), "Did you mean 'tiny'"),
     ],
 )
@@ -294,6 +274,7 @@ def test_train_resume_and_use_a_model(workplace, monkeypatch):
 def test_paths_and_vectors():
     assert [str(p) for p in output_paths("a/b.cif", None)] == ["b.traj", "b.png"]
     assert [str(p) for p in output_paths("b.cif", "run.1")] == ["run.1.traj", "run.1.png"]
+    assert [str(p) for p in output_paths("b.cif", "c.traj")] == ["c.traj", "c.png"]
     assert parse_vector("0, -1e-2,3") == [0.0, -0.01, 3.0]
     with pytest.raises(InputError, match="not three numbers"):
         parse_vector("0,0,x")

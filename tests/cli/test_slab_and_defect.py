@@ -1,7 +1,6 @@
 """``asesc slab`` and ``asesc defect`` as a user types them, on Gaussian charges."""
 
 import csv
-import sys
 
 import numpy as np
 import pytest
@@ -10,11 +9,9 @@ from ase.build import bulk
 from ase.io import read, write
 from ase.io.cube import read_cube_data
 from polarisable_ions import PolarisableIons
-from typer.testing import CliRunner
+from shell import asesc, refused
 
-import asesc.calculators
 from asesc import CoulombCalculator
-from asesc.cli import app, main
 from asesc.units import COULOMB
 
 
@@ -29,38 +26,14 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def calculator(monkeypatch):
-    """Let the command find this calculator instead of a model."""
-
-    def use(calc):
-        monkeypatch.setattr(asesc.calculators, "SCCalculator", lambda *_, **__: calc)
-
-    return use
-
-
-def asesc_(*arguments: str) -> str:
-    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
-def refused(monkeypatch, capsys, *arguments: str) -> str:
-    monkeypatch.setattr(sys, "argv", ["asesc", *arguments])
-    with pytest.raises(SystemExit) as caught:
-        main()
-    assert caught.value.code == 2
-    return capsys.readouterr().err
-
-
 def test_help_shows_an_example():
     for command in ("slab", "defect"):
-        assert f"Example: asesc {command} quartz" in asesc_(command, "--help")
+        assert f"Example: asesc {command} quartz" in asesc(command, "--help")
 
 
 def test_slab(workplace, calculator):
     calculator(CoulombCalculator(charges={"Na": 0.3, "Cl": -0.3}, width=0.8))
-    output = asesc_(
+    output = asesc(
         "slab", "sheet.extxyz", "--model", "m", "--axis", "c", "--open", "--period", "2", "--cube"
     )
     step = -4 * np.pi * COULOMB * 0.6 / 16
@@ -73,7 +46,7 @@ def test_slab(workplace, calculator):
 
 def test_crystal_has_no_work_function(calculator):
     calculator(CoulombCalculator(charges={"Mg": 2, "O": -2}))
-    output = asesc_("slab", "magnesia.vasp", "--model", "m", "--axis", "a")
+    output = asesc("slab", "magnesia.vasp", "--model", "m", "--axis", "a")
     assert "no vacuum" in output and "vacuum level" not in output
 
 
@@ -81,7 +54,7 @@ def test_crystal_has_no_work_function(calculator):
 @pytest.mark.filterwarnings("ignore::asesc.defects.UnevenPotentialWarning")
 def test_defect(workplace, calculator):
     calculator(PolarisableIons())
-    output = asesc_(
+    output = asesc(
         *("defect", "magnesia.vasp", "--model", "m", "--vacancy", "O", "--charges", "2"),
         *("--chempot", "O=-4", "--vbm", "1.5", "--gap", "7.8", "--no-relax"),
         *("--extrapolate", "2,3,4"),
@@ -126,4 +99,4 @@ def test_defect(workplace, calculator):
 )
 def test_bad_input_is_one_message(arguments, message, calculator, monkeypatch, capsys):
     calculator(CoulombCalculator(charges={"Na": 0.3, "Cl": -0.3, "Mg": 2, "O": -2}))
-    assert message in refused(monkeypatch, capsys, *arguments, "--model", "m")
+    assert message in refused(capsys, monkeypatch, *arguments, "--model", "m")

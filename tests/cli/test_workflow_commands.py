@@ -1,20 +1,14 @@
 """``asesc phonons`` and ``asesc spectra`` as a user types them, on rigid ions and springs."""
 
-import sys
-
 import numpy as np
 import phonopy
 import pytest
 from ase.io import write
 from rigid_ions import ionic_crystal
+from shell import PNG, asesc, refused
 from spring_molecule import bent
-from typer.testing import CliRunner
 
-import asesc.calculators
-from asesc.cli import app, main
 from asesc.phonons import ImaginaryModesWarning
-
-PNG = b"\x89PNG"
 
 
 @pytest.fixture(autouse=True)
@@ -27,30 +21,14 @@ def workplace(tmp_path, monkeypatch):
     return tmp_path
 
 
-@pytest.fixture
-def calculator(monkeypatch):
-    """Let the command find this calculator instead of a model."""
-
-    def use(calc):
-        monkeypatch.setattr(asesc.calculators, "SCCalculator", lambda *_, **__: calc)
-
-    return use
-
-
-def asesc_(*arguments: str) -> str:
-    result = CliRunner().invoke(app, list(arguments), catch_exceptions=False)
-    assert result.exit_code == 0, result.output
-    return result.output
-
-
 def test_help_shows_an_example():
     for command in ("phonons", "spectra"):
-        assert f"Example: asesc {command}" in asesc_(command, "--help")
+        assert f"Example: asesc {command}" in asesc(command, "--help")
 
 
 def test_phonons(workplace, calculator):
     calculator(ionic_crystal().calc)
-    output = asesc_("phonons", "salt.vasp", "--model", "m", "--supercell", "2,2,2", "--elastic")
+    output = asesc("phonons", "salt.vasp", "--model", "m", "--supercell", "2,2,2", "--elastic")
     for part in ("ε∞", "1.0000", "1.51", "392.7", "482.5", "no imaginary modes", "C xx (GPa)"):
         assert part in output
     ph = phonopy.load(workplace / "salt-phonons.yaml", log_level=0)
@@ -63,9 +41,7 @@ def test_phonons(workplace, calculator):
 def test_phonons_of_a_saddle_point_lose_nothing(workplace, calculator):
     calculator(ionic_crystal(stiffness=0.9).calc)
     with pytest.warns(ImaginaryModesWarning):
-        output = asesc_(
-            "phonons", "salt.vasp", "--model", "m", "--supercell", "1,1,1", "--no-relax"
-        )
+        output = asesc("phonons", "salt.vasp", "--model", "m", "--supercell", "1,1,1", "--no-relax")
     words = " ".join(output.split())
     assert "static dielectric tensor does not exist" in words and "lowest mode" in words
     assert (workplace / "salt-bands.png").is_file()
@@ -73,7 +49,7 @@ def test_phonons_of_a_saddle_point_lose_nothing(workplace, calculator):
 
 def test_harmonic_spectra(workplace, calculator):
     calculator(bent().calc)
-    output = asesc_("spectra", "water.xyz", "--model", "m", "--raman", "--output", "w")
+    output = asesc("spectra", "water.xyz", "--model", "m", "--raman", "--output", "w")
     assert "infrared absorption, km/mol" in output and "Raman activity" in output
     assert len((workplace / "w-ir.csv").read_text().splitlines()) == 2 + 3
     for name in ("w-ir.png", "w-raman.png"):
@@ -83,7 +59,7 @@ def test_harmonic_spectra(workplace, calculator):
 def test_spectra_from_dynamics(workplace, calculator):
     calculator(bent().calc)
     options = ["--md", "0.4", "--width", "80", "--temperature", "50", "--raman"]
-    output = asesc_("spectra", "water.xyz", "--model", "m", *options)
+    output = asesc("spectra", "water.xyz", "--model", "m", *options)
     assert "wrote water-ir.csv" in output and "water-raman.png" in output
     title = (workplace / "water-ir.csv").read_text().splitlines()[0]
     assert "K, 0.4 ps of molecular dynamics" in title
@@ -101,8 +77,4 @@ def test_spectra_from_dynamics(workplace, calculator):
 )
 def test_mistakes_end_as_one_message(arguments, message, calculator, capsys, monkeypatch):
     calculator(bent().calc)
-    monkeypatch.setattr(sys, "argv", ["asesc", *arguments, "--model", "m"])
-    with pytest.raises(SystemExit) as stopped:
-        main()
-    assert stopped.value.code == 2
-    assert message in capsys.readouterr().err
+    assert message in refused(capsys, monkeypatch, *arguments, "--model", "m")

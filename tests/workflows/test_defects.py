@@ -7,7 +7,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
-from builders import random_model
+from builders import random_model, tiny_card
 from polarisable_ions import PolarisableIons
 from rigid_ions import RigidIons, ionic_crystal
 
@@ -25,7 +25,7 @@ from asesc.defects import (
 )
 from asesc.errors import InputError, ModelScopeError, PropertyUnavailableError
 from asesc.phonons import dielectric_response, phonons
-from asesc.pretrained import ModelCard, save_model
+from asesc.pretrained import save_model
 from asesc.workflows.defect_states import Perfect
 
 #: In cells as small as some of these the defect is nowhere like a point charge.
@@ -300,19 +300,7 @@ def test_pymatgen_entries_keep_the_charge(silica_defect):
 class TestRefusals:
     def test_charge_outside_the_card(self, silica, tmp_path):
         """The model 'tiny' covers −1 … +1 e; it says so before anything is relaxed."""
-        card = ModelCard(
-            name="tiny",
-            level_of_theory="none",
-            training_data="random parameters",
-            charge_range=(-1.0, 1.0),
-            field_range=0.2,
-            boundaries=("periodic",),
-            errors={},
-            limits="Tests only.",
-            licence="MIT",
-            citation="none",
-        )
-        save_model(random_model("SplitChargeEquilibration"), tmp_path / "tiny", card)
+        save_model(random_model("SplitChargeEquilibration"), tmp_path / "tiny", tiny_card())
         calc = SCCalculator(tmp_path / "tiny")
         defect = ChargedDefect.vacancy(silica, 1, calc=calc, supercell=(2, 2, 2))
         with pytest.raises(ModelScopeError, match=r"charge \+2 e .* outside the trained range"):
