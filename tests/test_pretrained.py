@@ -12,7 +12,16 @@ from torch import nn
 
 from asesc.errors import InputError, ModelFormatError, ModelNotFoundError
 from asesc.models import FAMILIES, FixedCharges, Model, Problem, State
-from asesc.pretrained import Measure, ModelCard, list_models, load_model, model_card, save_model
+from asesc.pretrained import (
+    Measure,
+    ModelCard,
+    find_model,
+    list_models,
+    load_model,
+    model_card,
+    registry,
+    save_model,
+)
 from asesc.system import System
 
 
@@ -267,6 +276,16 @@ def test_first_folder_of_the_search_path_wins(folder, tmp_path, monkeypatch, car
     assert list_models() == sorted(set(list_models()))
     assert model_card("tiny").hyperparameters["width"] == 3
     assert model_card("large").hyperparameters["width"] == 7
+
+
+def test_models_beside_a_package_installed_into_a_folder(folder, tmp_path, monkeypatch):
+    """As pip install --target lays it out."""
+    models = tmp_path / "target/share/asesc/models"
+    models.mkdir(parents=True)
+    folder.rename(models / "tiny")
+    monkeypatch.delenv("ASESC_MODELS")
+    monkeypatch.setattr(registry, "__file__", str(tmp_path / "target/asesc/pretrained/registry.py"))
+    assert find_model("tiny") == models / "tiny"
 
 
 def test_a_name_is_the_registry_and_a_path_is_a_path(folder, tmp_path, monkeypatch, card):

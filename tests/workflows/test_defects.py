@@ -308,6 +308,7 @@ class TestRefusals:
                 (0, 2), chempots={"O": 0.0}, dielectric=3.0, fmax=1e-9, progress=False
             )
 
+    @pytest.mark.filterwarnings("ignore:.*but the charges given to CoulombCalculator add up")
     def test_charge_that_fixed_charges_do_not_make(self, magnesia):
         calc = CoulombCalculator(charges={"Mg": 2, "O": -2}, width=1.0)
         defect = ChargedDefect.vacancy(magnesia, "O", calc=calc, supercell=(2, 2, 2))
