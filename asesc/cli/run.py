@@ -46,7 +46,7 @@ Seed = Annotated[int, typer.Option(help="Of the initial velocities.")]
 Output = Annotated[str | None, typer.Option(help="Prefix of the files written.")]
 Dtype = Annotated[str, typer.Option(help="float64 or float32.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Boundary = Annotated[str, typer.Option(help="auto (from pbc), open, slab, periodic.")]
+Boundary = Annotated[str, typer.Option(help="auto (from pbc), open, slab, electrodes, periodic.")]
 _EXTRAPOLATE = "Go beyond the scope of the model's card."
 Extrapolate = Annotated[bool, typer.Option("--allow-extrapolation", help=_EXTRAPOLATE)]
 
