@@ -10,6 +10,7 @@ from asesc.workflows.dynamics import (
     infrared_from_currents,
     infrared_from_moments,
     raman_from_polarizabilities,
+    without_verlet_shift,
 )
 from asesc.workflows.evaluations import UnrelaxedWarning
 from asesc.workflows.harmonic import infrared, raman, vibrations
@@ -36,4 +37,5 @@ __all__ = [
     "relaxed",
     "unwrapped_moments",
     "vibrations",
+    "without_verlet_shift",
 ]

@@ -22,7 +22,7 @@ from asesc.workflows.spectrum import LineSpectrum
 ABSORPTION = units._Nav * units._e**2 / (12 * units._eps0 * units._c**2 * units._amu) / 1e3
 
 
-def infrared(atoms: Atoms, *, progress: bool = False) -> LineSpectrum:
+def infrared(atoms: Atoms, *, modes: Modes | None = None, progress: bool = False) -> LineSpectrum:
     """Integrated absorption of every mode of a molecule, or of a crystal at Γ.
 
         A_m = N_A/(12 ε₀ c²) |∂μ/∂Q_m|²
@@ -36,6 +36,8 @@ def infrared(atoms: Atoms, *, progress: bool = False) -> LineSpectrum:
     ----------
     atoms : Atoms
         Relaxed, with a calculator.
+    modes : Modes, optional
+        Of :func:`vibrations`, so that infrared and Raman share one Hessian.
 
     Returns
     -------
@@ -53,7 +55,7 @@ def infrared(atoms: Atoms, *, progress: bool = False) -> LineSpectrum:
     """
     calc = calculator_of(atoms)
     derivatives = dipole_derivatives(calc, atoms, progress=progress)
-    modes = vibrations(atoms, progress=progress)
+    modes = modes or vibrations(atoms, progress=progress)
     by_mode = modes.derivative(derivatives.transpose(0, 2, 1))
     intensities = ABSORPTION * (by_mode**2).sum(axis=1)
     details = {f"dmu_{axis}/dQ (e/amu^0.5)": by_mode[:, k] for k, axis in enumerate("xyz")}
@@ -63,7 +65,7 @@ def infrared(atoms: Atoms, *, progress: bool = False) -> LineSpectrum:
     )
 
 
-def raman(atoms: Atoms, *, progress: bool = False) -> LineSpectrum:
+def raman(atoms: Atoms, *, modes: Modes | None = None, progress: bool = False) -> LineSpectrum:
     """Raman activity of every mode of a molecule, or of a crystal at Γ.
 
         S_m = 45 a'² + 7 γ'²,  a = Tr α/3,  γ² = (3/2) |α − a|²
@@ -72,6 +74,11 @@ def raman(atoms: Atoms, *, progress: bool = False) -> LineSpectrum:
     for randomly oriented scatterers far from resonance; measured intensities follow it times
     (ν₀ − ν)⁴/ν [1 + n(ν)]. The depolarisation ratio 3γ'²/(45a'² + 4γ'²) is in ``details``.
     Porezag, Pederson, Phys. Rev. B 54, 7830 (1996), doi:10.1103/PhysRevB.54.7830, Eqs. 9–12.
+
+    Parameters
+    ----------
+    atoms, modes
+        As for :func:`infrared`.
 
     Returns
     -------
@@ -91,7 +98,7 @@ def raman(atoms: Atoms, *, progress: bool = False) -> LineSpectrum:
     frames = displaced(atoms)
     bar = tracked(frames, "polarisabilities" if progress else None)
     alphas = COULOMB * np.array([polarizability(calc, frame) for frame in bar])
-    modes = vibrations(atoms, progress=progress)
+    modes = modes or vibrations(atoms, progress=progress)
     by_mode = modes.derivative(slopes(alphas).reshape(len(atoms), 3, 3, 3))
     isotropic, anisotropic = invariants(by_mode)
     activity = 45 * isotropic + 7 * anisotropic

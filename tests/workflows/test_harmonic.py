@@ -15,7 +15,15 @@ from spring_molecule import SpringMolecule, bent, diatomic
 
 from asesc import SCCalculator
 from asesc.errors import InputError, PropertyUnavailableError
-from asesc.spectra import ImaginaryModesWarning, UnrelaxedWarning, infrared, minimum, raman, relaxed
+from asesc.spectra import (
+    ImaginaryModesWarning,
+    UnrelaxedWarning,
+    infrared,
+    minimum,
+    raman,
+    relaxed,
+    vibrations,
+)
 from asesc.units import COULOMB
 from asesc.workflows.harmonic import ABSORPTION
 from asesc.workflows.modes import WAVENUMBER
@@ -49,6 +57,16 @@ def test_raman_of_a_diatomic_on_paper(slope):
     assert lines.intensities == pytest.approx([expected], rel=1e-4)
     ratio = 3 * difference**2 / (45 * mean**2 + 4 * difference**2)
     assert lines.details["depolarisation ratio"] == pytest.approx([ratio], abs=1e-6)
+
+
+def test_infrared_and_raman_share_one_hessian(monkeypatch):
+    atoms = bent()
+    expected = infrared(atoms), raman(atoms)
+    modes = vibrations(atoms)
+    monkeypatch.delattr("asesc.workflows.harmonic.hessian")
+    for lines, kind in zip(expected, (infrared, raman), strict=True):
+        again = kind(atoms, modes=modes)
+        np.testing.assert_allclose(again.intensities, lines.intensities, rtol=1e-9)
 
 
 @pytest.mark.parametrize("which", ["springs", "model"])
