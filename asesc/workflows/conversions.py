@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.singlepoint import SinglePointCalculator
 from phonopy.structure.atoms import PhonopyAtoms
 
 from asesc.workflows.born import phonopy_atoms
@@ -58,8 +57,9 @@ def to_pymatgen(atoms: Atoms) -> Structure | Molecule:
 def from_pymatgen(structure: Structure | Molecule) -> Atoms:
     """Atoms with the charge of a pymatgen object in ``info``, and with results where it has them.
 
-    Positions, cell and charge are those of the object; if they were changed, the results of
-    another geometry are left behind.
+    Elements, positions, cell and charge are those of the object. As long as they are those it was
+    made from, everything else of the frame comes back too, velocities and constraints included;
+    the results of another structure are left behind.
     """
     lattice = getattr(structure, "lattice", None)
     atoms = Atoms(
@@ -72,14 +72,22 @@ def from_pymatgen(structure: Structure | Molecule) -> Atoms:
     text = structure.properties.get(_FRAME)
     if text is not None:
         frame = from_json(text)
-        same = len(frame) == len(atoms) and np.allclose(frame.positions, atoms.positions)
-        if same and np.allclose(frame.cell, atoms.cell):
-            atoms.info = frame.info
-            if frame.calc is not None and charge == float(frame.info.get("charge", 0.0)):
-                atoms.calc = SinglePointCalculator(atoms, **frame.calc.results)
+        if _same_structure(frame, atoms):
+            if charge != float(frame.info.get("charge", 0.0)):
+                frame.calc = None
+                frame.info.pop(OUTPUTS, None)
+            atoms = frame
     if charge != 0 or "charge" in atoms.info:
         atoms.info["charge"] = charge
     return atoms
+
+
+def _same_structure(first: Atoms, second: Atoms) -> bool:
+    return (
+        np.array_equal(first.numbers, second.numbers)
+        and np.allclose(first.positions, second.positions)
+        and np.allclose(first.cell, second.cell)
+    )
 
 
 def to_phonopy(atoms: Atoms) -> PhonopyAtoms:

@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.constraints import FixAtoms
 from ase.db import connect
 from ase.io import read, write
 from builders import random_model
@@ -181,6 +182,19 @@ def test_results_of_another_geometry_are_left_behind(sheet):
     charged.set_charge(1)
     found = from_pymatgen(charged)
     assert found.calc is None and found.info["charge"] == 1
+    assert "electrostatics" not in found.info
+    substituted = to_pymatgen(sheet)
+    substituted.replace_species({"Si": "Ge"})
+    found = from_pymatgen(substituted)
+    assert found.calc is None and "Ge" in found.symbols and "electrostatics" not in found.info
+
+
+def test_what_else_a_frame_has_survives_pymatgen(sheet):
+    sheet.set_velocities(np.full((3, 3), 0.1))
+    sheet.set_constraint(FixAtoms([1]))
+    found = from_pymatgen(to_pymatgen(sheet))
+    np.testing.assert_allclose(found.get_velocities(), sheet.get_velocities())
+    assert [list(c.index) for c in found.constraints] == [[1]]
 
 
 def test_plain_pymatgen_structures():
