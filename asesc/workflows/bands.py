@@ -92,6 +92,7 @@ class DensityOfStates:
             ax.plot(across, up, label=name, **style)
         if upright:
             ax.set(xlabel="states per cm⁻¹", xlim=(0, None))
+            ax.locator_params(axis="x", nbins=3)
         else:
             ax.set(xlabel="wave number (cm⁻¹)", ylabel="states per cm⁻¹ and cell", ylim=(0, None))
             ax.set_title(self.title, fontsize=10)

@@ -161,16 +161,20 @@ def kumagai_correction(
         radius=radius,
         title=title,
     )
+    _warn_if_uneven(correction)
+    return correction
+
+
+def _warn_if_uneven(correction: FiniteSizeCorrection) -> None:
     if correction.scatter > _UNEVEN:
         warnings.warn(
-            f"far from the defect of charge {charge:+g} the site potentials scatter by "
+            f"far from the defect of charge {correction.charge:+g} the site potentials scatter by "
             f"{correction.scatter:.2f} V about those of a point charge: the cell is too small, the "
             "charge is spread over it, or the dielectric tensor is not the model's. Plot the "
             "correction, and extrapolate",
             UnevenPotentialWarning,
-            stacklevel=2,
+            stacklevel=3,
         )
-    return correction
 
 
 def _sphere(cell: np.ndarray) -> float:

@@ -186,7 +186,8 @@ class PotentialProfile:
             axes.grid(alpha=0.25)
             if self.period is None:
                 axes.axvspan(*self.nuclei, color="0.93", zorder=0)
-        upper.legend(fontsize=8)
+        upper.margins(y=0.18)  # room for the legend
+        upper.legend(fontsize=8, ncols=3)
         upper.set(ylabel="potential (V)")
         upper.set_title(self.title, fontsize=10)
         lower.set(xlabel="height (Å)", ylabel="charge (e/Å³)", xlim=self.heights[[0, -1]])
