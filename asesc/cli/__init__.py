@@ -70,6 +70,10 @@ _OPTIONS = {
     " V/Å (from calculator)": " V/Å (from --field)",
     "2S+1, from calculator": "2S+1, from --spin",
     "allow_extrapolation=True": "--allow-extrapolation",
+    "nac=False": "--no-nac",
+    "dielectric=…": "--dielectric",
+    "correction=None with extrapolate=(2, 3, 4)": "--no-correct with --extrapolate 2,3,4",
+    "asesc.slabs.opened(atoms, axis)": "--open and --axis",
 }
 
 

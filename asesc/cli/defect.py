@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from asesc.cli.numbers import integers
 from asesc.cli.run import (
     Device,
     Dtype,
@@ -14,7 +15,7 @@ from asesc.cli.run import (
     ModelName,
     Output,
     Structure,
-    output_paths,
+    output_prefix,
     read_structure,
 )
 from asesc.errors import InputError
@@ -78,15 +79,16 @@ def defect(
     --gap 5.7`) need a model whose card covers them; each adds a plot of its correction.
     """
     start = time.perf_counter()
-    states = _integers(charges, "--charges")
-    cells = _integers(supercell, "--supercell")
-    sizes = () if extrapolate is None else _integers(extrapolate, "--extrapolate")
+    states = integers(charges, "--charges")
+    cells = integers(supercell, "--supercell", count=3)
+    sizes = () if extrapolate is None else integers(extrapolate, "--extrapolate")
     potentials = dict(_assignment(text) for text in chempot)
-    prefix = str(output_paths(structure, output)[0]).removesuffix(".traj")
+    prefix = output_prefix(structure, output)
     crystal = read_structure(structure)
     from rich.console import Console
 
     from asesc.calculators import SCCalculator
+    from asesc.cli.report import written_line
     from asesc.defects import ChargedDefect
 
     change = _change(crystal, vacancy, substitute, interstitial)
@@ -102,10 +104,7 @@ def defect(
         extrapolate=sizes,
     )
     written = _write(table, f"{prefix}-{change.name}")
-    console = Console()
-    console.print(_table(table))
-    seconds = time.perf_counter() - start
-    console.print(f"wrote {', '.join(written)} in {seconds:.1f} s")
+    Console().print(_table(table), written_line(written, start))
 
 
 def _change(crystal: Atoms, missing: str | None, replaced: str | None, added: str | None) -> Change:
@@ -132,18 +131,6 @@ def _change(crystal: Atoms, missing: str | None, replaced: str | None, added: st
 
 def _species(text: str) -> str | int:
     return int(text) if text.isdecimal() else text
-
-
-def _integers(text: str, option: str) -> tuple[int, ...]:
-    """Integers separated by commas.
-
-    >>> _integers("0,+1,2", "--charges")
-    (0, 1, 2)
-    """
-    try:
-        return tuple(int(part) for part in text.split(","))
-    except ValueError as error:
-        raise InputError(f"{option} {text!r} is not integers separated by commas") from error
 
 
 def _assignment(text: str) -> tuple[str, float]:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from asesc.cli.run import Device, Dtype, ModelName, Structure, output_paths, read_structure
-from asesc.errors import IllPosedError, InputError
+from asesc.cli.numbers import direction, integers
+from asesc.cli.run import Device, Dtype, ModelName, Structure, output_prefix, read_structure
+from asesc.errors import IllPosedError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -30,7 +31,7 @@ Output = Annotated[str | None, typer.Option(help="Prefix of the files written.")
 def phonons(
     structure: Structure,
     model: ModelName,
-    supercell: Supercell = "2,2,2",
+    supercell: Supercell = "3,3,3",
     nac: Nac = True,
     relax: Relax = True,
     elastic: Elastic = False,
@@ -42,68 +43,47 @@ def phonons(
 ) -> None:
     """Phonons of a crystal by finite displacements, and what follows from them.
 
-    Example: `asesc phonons quartz --model quartz --supercell 2,2,2` relaxes the crystal that ships
+    Example: `asesc phonons quartz --model quartz --supercell 3,3,3` relaxes the crystal that ships
     with the model, displaces its atoms in a supercell, prints ε∞, ε0 and the LO-TO splittings with
     the violation of the acoustic sum rule, and writes `quartz-phonons.yaml` (for phonopy),
     `quartz-bands.png`, `quartz-thermal.png` and `quartz-reflectivity.png`.
     """
     start = time.perf_counter()
-    cells = _integers(supercell)
-    along = [_direction(text) for text in directions.split(";")]
-    prefix = str(output_paths(structure, output)[0]).removesuffix(".traj")
+    cells = integers(supercell, "--supercell", count=3)
+    along = [direction(text, "--directions") for text in directions.split(";")]
+    prefix = output_prefix(structure, output)
     atoms = read_structure(structure)
     from rich.console import Console
 
     import asesc.phonons as workflow
     from asesc.calculators import SCCalculator
+    from asesc.cli.report import written_line
 
     console = Console()
     atoms.calc = SCCalculator(model, dtype=dtype, device=device)
     if relax:
         atoms = workflow.relaxed(atoms, cell=bool(atoms.pbc.all()))
     ph = workflow.phonons(atoms, cells, nac=nac, displacement=displacement)
-    written = [f"{prefix}-phonons.yaml", f"{prefix}-bands.png", f"{prefix}-thermal.png"]
-    ph.save(written[0], settings={"force_constants": True})
-    workflow.plot_bands_and_dos(ph, written[1])
-    workflow.thermal_properties(ph).plot(written[2])
+    written = _write(ph, prefix)
     if nac:
         response = workflow.dielectric_response(ph)
         written.append(f"{prefix}-reflectivity.png")
-        response.plot(written[3])
+        response.plot(written[-1])
         console.print(_dielectric_table(response), _splitting_table(response, along))
     if elastic:
         console.print(_elastic_table(workflow.elastic_response(atoms, piezoelectric=nac), atoms))
     console.print(_lowest(ph))
-    seconds = time.perf_counter() - start
-    console.print(f"wrote {', '.join(written)} in {seconds:.1f} s")
+    console.print(written_line(written, start))
 
 
-def _integers(text: str) -> list[int]:
-    """Three comma-separated integers.
+def _write(ph: Phonopy, prefix: str) -> list[str]:
+    from asesc.phonons import plot_bands_and_dos, thermal_properties
 
-    >>> _integers("2,2,1")
-    [2, 2, 1]
-    """
-    try:
-        numbers = [int(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3:
-        raise InputError(f"--supercell {text!r} is not three integers a,b,c, e.g. 2,2,2")
-    return numbers
-
-
-def _direction(text: str) -> list[float]:
-    """Three comma-separated numbers."""
-    try:
-        numbers = [float(part) for part in text.split(",")]
-    except ValueError:
-        numbers = []
-    if len(numbers) != 3 or not any(numbers):
-        raise InputError(
-            f"--directions: {text!r} is not a direction x,y,z; e.g. '1,0,0;0,0,1' for two of them"
-        )
-    return numbers
+    written = [f"{prefix}-phonons.yaml", f"{prefix}-bands.png", f"{prefix}-thermal.png"]
+    ph.save(written[0], settings={"force_constants": True})
+    plot_bands_and_dos(ph, written[1])
+    thermal_properties(ph).plot(written[2])
+    return written
 
 
 def _dielectric_table(response: DielectricResponse) -> Table:
@@ -129,10 +109,10 @@ def _splitting_table(response: DielectricResponse, directions: list[list[float]]
     table = Table(title="polar modes at Γ, cm⁻¹")
     for name in ("q along", "TO", "LO", "LO − TO"):
         table.add_column(name, justify="right")
-    for direction in directions:
-        for pair in response.splittings(direction):
+    for unit in directions:
+        for pair in response.splittings(unit):
             table.add_row(
-                ", ".join(f"{x:g}" for x in direction),
+                ", ".join(f"{x:g}" for x in unit),
                 f"{pair.transverse:.1f}",
                 f"{pair.longitudinal:.1f}",
                 f"{pair.longitudinal - pair.transverse:.1f}",
@@ -163,8 +143,16 @@ def _number(value: float, digits: int) -> str:
 
 def _lowest(ph: Phonopy) -> str:
     """One line on stability, from the points sampled for the density of states."""
-    from asesc.workflows.modes import PER_THZ
+    from asesc.workflows.modes import NOISE, PER_THZ
 
-    lowest = PER_THZ * float(ph.mesh.frequencies.min())
-    state = "no imaginary modes" if lowest > -1 else f"lowest mode {-lowest:.0f}i cm⁻¹"
-    return f"{state} on a {' × '.join(map(str, ph.mesh.mesh_numbers))} mesh"
+    frequencies = PER_THZ * ph.mesh.frequencies
+    mesh = " × ".join(map(str, ph.mesh.mesh_numbers))
+    lowest = float(frequencies.min())
+    if lowest > -NOISE:
+        return f"no imaginary modes on a {mesh} mesh"
+    where = ph.mesh.qpoints[frequencies.min(axis=1).argmin()]
+    return (
+        f"lowest mode {-lowest:.0f}i cm⁻¹ on a {mesh} mesh, at q = "
+        f"({', '.join(f'{x:.2f}' for x in where)}); between the wave vectors of the supercell, for "
+        "which a warning would have been given, that is interpolation: enlarge --supercell"
+    )

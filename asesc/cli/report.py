@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -9,7 +10,7 @@ from ase import units
 from rich.table import Table
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from ase import Atoms
 
@@ -17,6 +18,11 @@ if TYPE_CHECKING:
     from asesc.training import LabelError
 
 _DEBYE = units.Debye
+
+
+def written_line(paths: Sequence[str], start: float) -> str:
+    """Last line of a command that began at a ``time.perf_counter()``."""
+    return f"wrote {', '.join(paths)} in {time.perf_counter() - start:.1f} s"
 
 
 def result_table(atoms: Atoms, model: str) -> Table:

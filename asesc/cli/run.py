@@ -137,7 +137,7 @@ def _record(
     from rich.console import Console
 
     from asesc.cli.record import Record
-    from asesc.cli.report import result_table
+    from asesc.cli.report import result_table, written_line
 
     # Before any file of an earlier run is replaced.
     atoms.get_forces()
@@ -147,8 +147,7 @@ def _record(
     record.plot(plot, title=_title(atoms, model))
     console = Console()
     console.print(result_table(atoms, model))
-    seconds = time.perf_counter() - start
-    console.print(f"wrote {trajectory} and {plot} in {seconds:.1f} s")
+    console.print(written_line([str(trajectory), str(plot)], start))
 
 
 def read_structure(source: str) -> Atoms:
@@ -198,6 +197,11 @@ def output_paths(structure: str, prefix: str | None) -> tuple[Path, Path]:
     if not Path(name).parent.is_dir():
         raise InputError(f"--output {name!r}: there is no folder {str(Path(name).parent)!r}")
     return Path(f"{name}.traj"), Path(f"{name}.png")
+
+
+def output_prefix(structure: str, prefix: str | None) -> str:
+    """What the names of all files of a command begin with; see :func:`output_paths`."""
+    return str(output_paths(structure, prefix)[0].with_suffix(""))
 
 
 def parse_vector(text: str) -> list[float]:

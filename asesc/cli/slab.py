@@ -16,13 +16,14 @@ from asesc.cli.run import (
     ModelName,
     Output,
     Structure,
-    output_paths,
+    output_prefix,
     parse_vector,
     read_structure,
 )
 from asesc.errors import InputError, PropertyUnavailableError
 
 if TYPE_CHECKING:
+    from ase import Atoms
     from rich.table import Table
 
     from asesc.slabs import Capacitance, PotentialProfile
@@ -63,23 +64,14 @@ def slab(
     """
     start = time.perf_counter()
     number = None if axis is None else _number(axis)
-    prefix = str(output_paths(structure, output)[0]).removesuffix(".traj")
-    atoms = read_structure(structure)
+    prefix = output_prefix(structure, output)
+    atoms = _prepared(read_structure(structure), number, open_, charge, field)
     from rich.console import Console
 
     from asesc import slabs
     from asesc.calculators import SCCalculator
+    from asesc.cli.report import written_line
 
-    if open_:
-        if number is None:
-            raise InputError("--open needs --axis a, b or c: the direction of the vacuum")
-        atoms = slabs.opened(atoms, number)
-    if charge is not None:
-        atoms.info.pop("total_charge", None)
-        atoms.info["charge"] = charge
-    if field is not None:
-        atoms.info.pop("external_field", None)
-        atoms.info["electric_field"] = parse_vector(field)
     atoms.calc = SCCalculator(
         model,
         dtype=dtype,
@@ -93,14 +85,29 @@ def slab(
     written = [f"{prefix}-profile.csv", f"{prefix}-profile.png"]
     profile.to_csv(written[0])
     profile.plot(written[1], periods=() if period is None else (period,))
-    if cube:
-        for quantity in ("potential", "charge"):
-            written.append(f"{prefix}-{quantity}.cube")
-            slabs.write_cube(written[-1], atoms, quantity=quantity)
-    console = Console()
-    console.print(_table(profile, found))
-    seconds = time.perf_counter() - start
-    console.print(f"wrote {', '.join(written)} in {seconds:.1f} s")
+    for quantity in ("potential", "charge") if cube else ():
+        written.append(f"{prefix}-{quantity}.cube")
+        slabs.write_cube(written[-1], atoms, quantity=quantity)
+    Console().print(_table(profile, found), written_line(written, start))
+
+
+def _prepared(
+    atoms: Atoms, axis: int | None, open_: bool, charge: float | None, field: str | None
+) -> Atoms:
+    """Opened along the axis, with charge and field of the options instead of the file's."""
+    from asesc.slabs import opened
+
+    if open_:
+        if axis is None:
+            raise InputError("--open needs --axis a, b or c: the direction of the vacuum")
+        atoms = opened(atoms, axis)
+    if charge is not None:
+        atoms.info.pop("total_charge", None)
+        atoms.info["charge"] = charge
+    if field is not None:
+        atoms.info.pop("external_field", None)
+        atoms.info["electric_field"] = parse_vector(field)
+    return atoms
 
 
 def _number(axis: str) -> int:

@@ -13,7 +13,7 @@ from asesc.cli.run import (
     ModelName,
     Seed,
     Structure,
-    output_paths,
+    output_prefix,
     read_structure,
 )
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from rich.table import Table
 
-    from asesc.spectra import LineSpectrum, Spectrum
+    from asesc.spectra import LineSpectrum, MomentRecorder, Spectrum
 
 _MD = "Molecular dynamics of that many ps instead of harmonic modes."
 Relax = Annotated[bool, typer.Option(help="Relax first, leaving saddle points.")]
@@ -55,12 +55,13 @@ def spectra(
     of molecular dynamics.
     """
     start = time.perf_counter()
-    prefix = str(output_paths(structure, output)[0]).removesuffix(".traj")
+    prefix = output_prefix(structure, output)
     atoms = read_structure(structure)
     from rich.console import Console
 
     import asesc.spectra as workflow
     from asesc.calculators import SCCalculator
+    from asesc.cli.report import written_line
 
     console = Console()
     atoms.calc = SCCalculator(model, dtype=dtype, device=device)
@@ -68,7 +69,8 @@ def spectra(
         atoms = workflow.minimum(atoms) if md is None else workflow.relaxed(atoms)
     if md is None:
         kinds = (workflow.infrared, workflow.raman) if raman else (workflow.infrared,)
-        found = [kind(atoms, progress=True) for kind in kinds]
+        modes = workflow.vibrations(atoms, progress=True)
+        found = [kind(atoms, modes=modes, progress=True) for kind in kinds]
         console.print(_mode_table(found))
     else:
         found = _dynamics(atoms, raman, md, timestep, temperature, width, seed)
@@ -77,8 +79,7 @@ def spectra(
         written += [f"{prefix}-{name}.csv", f"{prefix}-{name}.png"]
         spectrum.to_csv(written[-2])
         spectrum.plot(written[-1], **({"width": width} if md is None else {}))
-    seconds = time.perf_counter() - start
-    console.print(f"wrote {', '.join(written)} in {seconds:.1f} s")
+    console.print(written_line(written, start))
 
 
 def _mode_table(found: list[LineSpectrum]) -> Table:
@@ -104,7 +105,35 @@ def _dynamics(
     resolution: float,
     seed: int,
 ) -> list[Spectrum]:
-    """A fifth of the time under a thermostat, then at constant energy, which is recorded."""
+    import asesc.spectra as workflow
+    from asesc.workflows.dynamics import require_length
+    from asesc.workflows.evaluations import described
+
+    steps = int(1e3 * picoseconds / timestep)
+    require_length(steps, timestep, resolution)
+    recorder = workflow.MomentRecorder(atoms, raman=raman)
+    reached = _record(atoms, recorder, steps, timestep, temperature, seed)
+    title = f"{described(atoms)} · {reached:.0f} K, {picoseconds:g} ps of molecular dynamics"
+    options = {"temperature": reached, "resolution": resolution, "title": title}
+    found = [workflow.infrared_from_moments(recorder.moments, timestep, **options)]
+    if raman:
+        alphas = recorder.polarizabilities
+        found.append(workflow.raman_from_polarizabilities(alphas, timestep, **options))
+    return [workflow.without_verlet_shift(spectrum, timestep) for spectrum in found]
+
+
+def _record(
+    atoms: Atoms,
+    recorder: MomentRecorder,
+    steps: int,
+    timestep: float,
+    temperature: float,
+    seed: int,
+) -> float:
+    """A fifth of the time under a thermostat, then at constant energy, which is recorded.
+
+    Returns the temperature of that part, K.
+    """
     import numpy as np
     from ase import units
     from ase.md.bussi import Bussi
@@ -112,17 +141,10 @@ def _dynamics(
     from ase.md.verlet import VelocityVerlet
     from rich.progress import Progress
 
-    import asesc.spectra as workflow
-    from asesc.workflows.dynamics import require_length
-    from asesc.workflows.evaluations import described
-
-    steps = int(1e3 * picoseconds / timestep)
-    require_length(steps, timestep, resolution)
     random = np.random.default_rng(seed)
     thermalize_momenta(atoms, temperature, rng=random)
     Stationary(atoms)
-    step = timestep * units.fs
-    recorder, kinetic = workflow.MomentRecorder(atoms, raman=raman), []
+    step, kinetic = timestep * units.fs, []
     with Progress(transient=True) as progress:
         task = progress.add_task("molecular dynamics", total=steps + steps // 5)
         thermostat = Bussi(atoms, step, temperature_K=temperature, taut=50 * units.fs, rng=random)
@@ -134,11 +156,4 @@ def _dynamics(
         dynamics.attach(lambda: progress.advance(task))
         dynamics.run(steps)
     # The centre of mass does not move.
-    reached = 2 * np.mean(kinetic) / (units.kB * (3 * len(atoms) - 3))
-    title = f"{described(atoms)} · {reached:.0f} K, {picoseconds:g} ps of molecular dynamics"
-    options = {"temperature": reached, "resolution": resolution, "title": title}
-    found = [workflow.infrared_from_moments(recorder.moments, timestep, **options)]
-    if raman:
-        alphas = recorder.polarizabilities
-        found.append(workflow.raman_from_polarizabilities(alphas, timestep, **options))
-    return found
+    return float(2 * np.mean(kinetic) / (units.kB * (3 * len(atoms) - 3)))

@@ -85,7 +85,7 @@ def test_defect(workplace, calculator):
         (["slab", "sheet.extxyz", "--axis", "w"], "choose a, b or c"),
         (["slab", "sheet.extxyz", "--open"], "--open needs --axis"),
         (["slab", "magnesia.vasp", "--open", "--axis", "c"], "this is a crystal"),
-        (["slab", "sheet.extxyz"], "which axis?"),
+        (["slab", "sheet.extxyz"], "make a slab with --open and --axis"),
         (["defect", "magnesia.vasp", "--chempot", "O=1"], "give one of --vacancy"),
         (["defect", "magnesia.vasp", "--chempot", "O:1", "--vacancy", "O"], "not ELEMENT=eV"),
         (["defect", "magnesia.vasp", "--chempot", "O=1", "--substitute", "O"], "not OLD:NEW"),

@@ -68,9 +68,10 @@ def test_spectra_from_dynamics(workplace, calculator):
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("phonons", "salt.vasp", "--supercell", "2,2"), "not three integers"),
-        (("phonons", "salt.vasp", "--supercell", "2,x,2"), "not three integers"),
+        (("phonons", "salt.vasp", "--supercell", "2,2"), "is not 3 integers"),
+        (("phonons", "salt.vasp", "--supercell", "2,x,2"), "is not 3 integers"),
         (("phonons", "salt.vasp", "--directions", "0,0,0"), "is not a direction x,y,z"),
+        (("phonons", "salt.vasp", "--no-relax"), "responds to fields, pass --no-nac"),
         (("phonons", "water.xyz", "--no-relax"), "has pbc=FFF; phonons need a crystal"),
         (("spectra", "water.xyz", "--md", "0.1"), "needs 2.50 ps, but the run has 0.10 ps"),
     ],
