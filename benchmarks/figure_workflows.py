@@ -24,6 +24,8 @@ from asesc.phonons import band_structure, dielectric_response, phonons, relaxed
 from asesc.slabs import potential_profile
 from asesc.spectra import infrared, minimum
 
+PICTURES = ("phonons", "defects")
+
 _SMALL = {"channels": 4, "radial_width": 8}
 
 
@@ -32,7 +34,7 @@ def draw_phonons(bands: Axes, reflectivity: Axes) -> None:
     crystal = read_structure("quartz")
     crystal.calc = SCCalculator("quartz")
     crystal = relaxed(crystal, cell=True)
-    ph = phonons(crystal, (2, 2, 2))
+    ph = phonons(crystal, (3, 3, 3))
     band_structure(ph).plot(ax=bands)
     dielectric_response(ph).plot(ax=reflectivity)
     params, ph.nac_params = ph.nac_params, None
@@ -40,11 +42,8 @@ def draw_phonons(bands: Axes, reflectivity: Axes) -> None:
     ph.nac_params = params
     for distance, values in zip(without.distances, without.wavenumbers, strict=True):
         bands.plot(distance, values, color="C1", lw=0.7, ls=":")
-    bands.set(title="α-quartz; dotted: without the longitudinal field", ylim=(0, None))
-    if bands.get_legend() is not None:
-        bands.get_legend().remove()
-    reflectivity.set_title("α-quartz: infrared reflectivity")
-    reflectivity.legend(loc="center", bbox_to_anchor=(0.54, 0.5), fontsize=8)
+    bands.set_title("α-quartz · model quartz; dotted: no longitudinal field")
+    reflectivity.set_title("α-quartz · model quartz: reflectivity")
 
 
 def draw_spectrum(axes: Axes) -> None:
@@ -52,7 +51,7 @@ def draw_spectrum(axes: Axes) -> None:
     molecule = read_structure("nma")
     molecule.calc = SCCalculator("nma")
     infrared(minimum(molecule)).plot(ax=axes, width=15)
-    axes.set_title("N-methylacetamide, harmonic")
+    axes.set_title("N-methylacetamide · model nma, harmonic")
 
 
 def draw_slab(axes: Axes) -> None:
@@ -96,8 +95,9 @@ def draw_vacancy(alignment: Axes, growth: Axes) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("folder", type=Path)
-    folder = parser.parse_args().folder
-    for name in ("phonons", "defects"):
+    parser.add_argument("--only", choices=PICTURES, help="one of the pictures")
+    options = parser.parse_args()
+    for name in PICTURES if options.only is None else (options.only,):
         figure = Figure(figsize=(12.5, 3.9), layout="constrained")
         first, second, third = figure.subplots(1, 3)
         if name == "phonons":
@@ -106,7 +106,7 @@ def main() -> None:
         else:
             draw_slab(first)
             draw_vacancy(second, third)
-        figure.savefig(folder / f"{name}.png", dpi=110)
+        figure.savefig(options.folder / f"{name}.png", dpi=110)
 
 
 if __name__ == "__main__":

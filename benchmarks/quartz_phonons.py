@@ -1,49 +1,46 @@
 """Phonons and dielectric constants of α-quartz beside goals and published values.
 
-    ASESC_DATA=<folder of the data> python benchmarks/quartz_phonons.py --md 20
+    ASESC_DATA=<folder of the data> python benchmarks/quartz_phonons.py --md quartz-md
 
-prints, for the crystal in the cell of the training data and in the cell relaxed with the model:
+computes, for the crystal in the cell of the training data and in the cell relaxed with the model:
 ε∞ beside the mean of the labels, ε0, TO and LO wave numbers at Γ, the violation of the acoustic sum
 rule, the lowest optical mode at Γ and on a mesh, elastic and piezoelectric constants, and with --md
-the peaks of the infrared spectrum of molecular dynamics at 300 K. The cell of the training data is
-smaller than PBE's by 1 %, and the published spectrum and ε are those of that cell. Measured values
-are those of crystals at room temperature; PBE is softer by a few per cent.
+the peaks of the infrared spectrum of the molecular dynamics that ``quartz_dynamics.py`` has left in
+a folder. Everything goes to ``benchmarks/results/quartz_phonons.md``, the spectrum beside it as
+``quartz_infrared.png``. The cell of the training data is smaller than PBE's by 1 %, and the
+published spectrum and ε are those of that cell. Measured values are those of crystals at room
+temperature; PBE is softer by a few per cent.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
 from ase.io import read
-from ase.md.bussi import Bussi
-from ase.md.velocitydistribution import Stationary, thermalize_momenta
-from ase.md.verlet import VelocityVerlet
-from rich.console import Console
-from rich.progress import track
-from rich.table import Table
+from quartz_dynamics import Dynamics, averaged, labelled_cell
 
 from asesc import SCCalculator
-from asesc.cli.run import read_structure
+from asesc.errors import InputError
 from asesc.phonons import (
     DielectricResponse,
+    Splitting,
     born_charges,
     dielectric_response,
     elastic_response,
     phonons,
     relaxed,
 )
-from asesc.spectra import MomentRecorder, Spectrum, infrared, infrared_from_moments
+from asesc.spectra import infrared
 from asesc.units import COULOMB
 from asesc.workflows.modes import PER_THZ
 
-#: a and c of the training data, Å: 9.971 × 8.635 × 10.957 is 2 × √3 × 2 of the hexagonal cell.
-LABELLED_CELL = (9.971 / 2, 10.957 / 2)
+RESULTS = Path(__file__).parent / "results"
 
 #: ε0 along c of the PBE potential in S. Falletta et al., Nat. Commun. 16 (2025),
 #: doi:10.1038/s41467-025-59304-1, and the peaks of its infrared spectrum at 300 K, cm⁻¹.
@@ -93,17 +90,10 @@ class Goal:
         return abs(self.model - self.wanted) <= self.allowed
 
 
-def labelled_crystal(calc: SCCalculator) -> Atoms:
-    """Primitive cell with the lattice constants of the training data, ions relaxed."""
-    crystal = read_structure("quartz")
-    a, c = LABELLED_CELL
-    crystal.set_cell([a, a, c, 90, 90, 120], scale_atoms=True)
-    crystal.calc = calc
-    return relaxed(crystal, fmax=5e-4)
-
-
 def label_goals(response: DielectricResponse) -> Iterator[Goal]:
     """ε∞ against the mean of all labels, within 2 %: a and b of the orthorhombic cell are ⟂ c."""
+    if "ASESC_DATA" not in os.environ:
+        raise InputError("set ASESC_DATA to the folder of the data, for the mean of the labels")
     folder = Path(os.environ["ASESC_DATA"]) / "quartz"
     frames = [a for name in ("train", "valid") for a in read(folder / f"{name}.xyz.xz", ":")]
     susceptibilities = [
@@ -118,37 +108,27 @@ def label_goals(response: DielectricResponse) -> Iterator[Goal]:
     yield Goal(f"ε∞ ∥ c, {where}", found[2], along, 0.02 * along)
 
 
-def peak_goals(spectrum: Spectrum) -> Iterator[Goal]:
+def peak_goals(dynamics: Dynamics) -> Iterator[Goal]:
     """The peak nearest to each published one."""
-    peaks = spectrum.peaks(threshold=0.03)
+    peaks = dynamics.spectrum.peaks(threshold=0.03)
     for published in PEAKS:
         nearest = float(peaks[np.abs(peaks - published).argmin()])
-        yield Goal("IR peak, 300 K", nearest, published, 10, "cm⁻¹")
+        yield Goal(f"IR peak, {dynamics.temperature:.0f} K", nearest, published, 10, "cm⁻¹")
 
 
-def dynamics_spectrum(
-    crystal: Atoms, picoseconds: float, model: str, timestep: float = 1.0
-) -> Spectrum:
-    """Infrared spectrum of a 2 × 2 × 2 cell: a thermostat first, then constant energy."""
-    cell = crystal.repeat(2)
-    cell.calc = crystal.calc
-    random = np.random.default_rng(0)
-    thermalize_momenta(cell, 600, rng=random)  # half of it becomes potential energy
-    Stationary(cell)
-    step = timestep * units.fs
-    Bussi(cell, step, temperature_K=300, taut=50 * units.fs, rng=random).run(1000)
-    recorder, temperatures = MomentRecorder(cell), []
-    dynamics = VelocityVerlet(cell, step)
-    dynamics.attach(recorder)
-    dynamics.attach(lambda: temperatures.append(cell.get_temperature()))
-    for _ in track(range(round(10 * picoseconds)), "molecular dynamics", transient=True):
-        dynamics.run(round(100 / timestep))
-    # The centre of mass does not move.
-    reached = float(np.mean(temperatures)) * len(cell) / (len(cell) - 1)
-    title = f"α-quartz · model {model} · {len(cell)} atoms, {reached:.0f} K, {picoseconds:g} ps"
-    return infrared_from_moments(
-        recorder.moments, timestep, temperature=reached, resolution=15, title=title
-    )
+def pairs_beside(
+    response: DielectricResponse, direction: tuple[int, int, int], modes: Sequence[tuple[int, int]]
+) -> list[Splitting]:
+    """One pair for every published one; a mode too weak to split is taken by its wave number."""
+    pairs = response.splittings(direction)
+    if len(pairs) > len(modes):
+        raise InputError(f"{len(pairs)} modes are polar along {direction}, {len(modes)} expected")
+    weakest = sorted(modes, key=lambda mode: mode[1] - mode[0])[: len(modes) - len(pairs)]
+    for transverse, _ in weakest:
+        away = np.abs(response.wavenumbers - transverse)
+        nearest = float(response.wavenumbers[away.argmin()])
+        pairs.append(Splitting(direction, nearest, nearest))
+    return sorted(pairs, key=lambda pair: pair.transverse)
 
 
 def published(response: DielectricResponse) -> Iterator[tuple[str, float, float, str]]:
@@ -158,9 +138,7 @@ def published(response: DielectricResponse) -> Iterator[tuple[str, float, float,
         yield f"ε∞ {axis}", high[2 * k, 2 * k], HIGH_FREQUENCY[k], ""
         yield f"ε0 {axis}", static[2 * k, 2 * k], STATIC[k], ""
     for symmetry, direction, modes in (("A2", (0, 0, 1), A2_MODES), ("E", (1, 0, 0), E_MODES)):
-        pairs = response.splittings(direction)
-        if len(pairs) != len(modes):
-            raise SystemExit(f"{len(pairs)} polar {symmetry} modes, {len(modes)} expected")
+        pairs = pairs_beside(response, direction, modes)
         for pair, (transverse, longitudinal) in zip(pairs, modes, strict=True):
             number = f"{symmetry} near {transverse}"
             yield f"{number}: TO", pair.transverse, transverse, "cm⁻¹"
@@ -173,34 +151,55 @@ def elastic_rows(crystal: Atoms) -> Iterator[tuple[str, float, float, str]]:
     for name, value in ELASTIC.items():
         row, column = int(name[1]) - 1, int(name[2]) - 1
         yield name, response.elastic_gpa[row, column], value, "GPa"
-    yield "|e11|", abs(response.piezoelectric_si[0, 0]), PIEZOELECTRIC, "C/m²"
+    yield "absolute e11", abs(response.piezoelectric_si[0, 0]), PIEZOELECTRIC, "C/m²"
 
 
-def goal_table(goals: list[Goal], model: str) -> Table:
-    table = Table(title=f"α-quartz in the cell of the training data, model {model}")
-    for name in ("goal", "model", "wanted", "allowed", "unit", ""):
-        table.add_column(name, justify="left" if name in ("goal", "unit", "") else "right")
-    for goal in goals:
-        numbers = (f"{x:.4g}" for x in (goal.model, goal.wanted, goal.allowed))
-        table.add_row(goal.name, *numbers, goal.unit, "met" if goal.met else "missed")
-    return table
+def markdown(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    lines = [header, ["---"] * len(header), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
 
 
-def published_table(
-    labelled: DielectricResponse, free: Atoms, response: DielectricResponse
-) -> Table:
-    """Both cells beside measured values; elastic constants only of the relaxed one."""
-    table = Table(title="measured values (sources in the script)")
-    for name in ("quantity", "training cell", "relaxed cell", "measured", "unit"):
-        table.add_column(name, justify="left" if name in ("quantity", "unit") else "right")
-    both = zip(published(labelled), published(response), strict=True)
+def goal_table(goals: list[Goal]) -> str:
+    rows = [
+        (
+            goal.name,
+            *(f"{x:.4g}" for x in (goal.model, goal.wanted, goal.allowed)),
+            goal.unit,
+            "met" if goal.met else "missed",
+        )
+        for goal in goals
+    ]
+    return markdown(("goal", "model", "wanted", "allowed", "unit", ""), rows)
+
+
+def published_table(labelled: DielectricResponse, free: DielectricResponse) -> str:
+    """Both cells beside measured values."""
+    rows = []
+    both = zip(published(labelled), published(free), strict=True)
     for (name, first, value, unit), (_, second, _, _) in both:
         digits = ".1f" if unit == "cm⁻¹" else ".3f"
-        table.add_row(name, *(f"{x:{digits}}" for x in (first, second, value)), unit)
-    table.add_section()
-    for name, found, value, unit in elastic_rows(free):
-        table.add_row(name, "", f"{found:.4g}", f"{value:.4g}", unit)
-    return table
+        rows.append((name, *(f"{x:{digits}}" for x in (first, second, value)), unit))
+    return markdown(("quantity", "training cell", "relaxed cell", "measured", "unit"), rows)
+
+
+def elastic_table(crystal: Atoms) -> str:
+    rows = [
+        (name, f"{found:.4g}", f"{value:.4g}", unit)
+        for name, found, value, unit in elastic_rows(crystal)
+    ]
+    return markdown(("quantity", "relaxed cell", "measured", "unit"), rows)
+
+
+def state_of(name: str, crystal: Atoms, response: DielectricResponse) -> str:
+    """Cell, pressure, stability at Γ and sum rule in one paragraph."""
+    a, _, c = crystal.cell.lengths()
+    pressure = -crystal.get_stress()[:3].mean() / units.GPa
+    optical = response.wavenumbers[0]
+    stable = "no imaginary mode" if optical > 0 else "imaginary modes"
+    return (
+        f"{name} cell: a = {a:.4f} Å, c = {c:.4f} Å, {pressure:+.2f} GPa; {stable} at Γ, the "
+        f"lowest optical one at {optical:.1f} cm⁻¹. {born_charges(crystal)}.\n"
+    )
 
 
 def stability(crystal: Atoms, supercell: list[int]) -> str:
@@ -209,53 +208,75 @@ def stability(crystal: Atoms, supercell: list[int]) -> str:
     sampled = ph.run_mesh([8, 8, 8], is_gamma_center=True)
     lowest = PER_THZ * float(sampled.frequencies[1:].min())  # the first point is Γ
     return (
-        f"supercell {supercell}: lowest mode on an 8 × 8 × 8 mesh but Γ {lowest:.1f} cm⁻¹ "
-        "(< 0: imaginary)"
+        f"Relaxed cell, supercell {' × '.join(map(str, supercell))}: the lowest mode on an "
+        f"8 × 8 × 8 mesh but Γ is at {lowest:.1f} cm⁻¹ (negative: imaginary).\n"
     )
+
+
+def harmonic_lines(crystal: Atoms) -> str:
+    lines = infrared(crystal)
+    bright = lines.wavenumbers[lines.intensities > 0.05 * lines.intensities.max()]
+    shown = sorted({f"{value:.0f}" for value in bright}, key=int)
+    return f"Harmonic infrared lines, training cell: {', '.join(shown)} cm⁻¹.\n"
+
+
+def dynamics_of(options: argparse.Namespace) -> tuple[list[Goal], list[str]]:
+    """Goals for the peaks and a paragraph on the run; draws the spectrum."""
+    if options.md is None:
+        return [], []
+    dynamics = averaged(options.md, model=options.model)
+    dynamics.spectrum.plot(RESULTS / "quartz_infrared.png", limits=(0, 1400))
+    text = (
+        f"Molecular dynamics: {dynamics.picoseconds:.1f} ps of {dynamics.temperature:.0f} K at "
+        f"constant energy, which drifts by {dynamics.drift:+.3f} meV/atom/ps; resolution "
+        f"{dynamics.resolution:g} cm⁻¹.\n"
+    )
+    return list(peak_goals(dynamics)), [text]
 
 
 def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="quartz")
-    parser.add_argument("--supercell", default="3,3,3", help="of the mesh; 0 to leave that out")
-    parser.add_argument("--md", type=float, default=0.0, help="ps of molecular dynamics")
+    parser.add_argument("--supercell", default="3,3,3", help="of the mesh")
+    parser.add_argument("--md", type=Path, help="folder of quartz_dynamics.py")
     return parser.parse_args()
 
 
 def main() -> None:
-    options, console = parsed(), Console()
-    calc = SCCalculator(options.model)
-    labelled = labelled_crystal(calc)
-    free = relaxed(labelled, cell=True, fmax=5e-4)
-    responses = []
-    for name, crystal in (("training", labelled), ("relaxed", free)):
-        # One cell is enough: its force constants are exact at Γ.
-        responses.append(dielectric_response(phonons(crystal, (1, 1, 1), progress=False)))
-        a, _, c = crystal.cell.lengths()
-        pressure = -crystal.get_stress()[:3].mean() / units.GPa
-        optical = responses[-1].wavenumbers[0]
-        console.print(
-            f"{name} cell: a = {a:.4f} Å, c = {c:.4f} Å, {pressure:+.2f} GPa, lowest optical mode "
-            f"at Γ {optical:.1f} cm⁻¹ (< 0: imaginary)\n  {born_charges(crystal)}"
-        )
-    goals = []
-    if "ASESC_DATA" in os.environ:
-        goals += label_goals(responses[0])
-    else:
-        console.print("set ASESC_DATA for the mean of the labels")
-    goals.append(Goal("ε0 ∥ c", responses[0].static[2, 2], STATIC_PBE, 0.2))
-    if options.md:
-        spectrum = dynamics_spectrum(labelled, options.md, options.model)
-        spectrum.plot("quartz-ir-300K.png", limits=(0, 1400))
-        spectrum.to_csv("quartz-ir-300K.csv")
-        goals += peak_goals(spectrum)
-    lines = infrared(labelled)
-    bright = lines.wavenumbers[lines.intensities > 0.05 * lines.intensities.max()]
-    console.print(goal_table(goals, options.model))
-    console.print("harmonic IR lines:", ", ".join(f"{value:.0f}" for value in bright), "cm⁻¹")
-    console.print(published_table(responses[0], free, responses[1]))
-    if options.supercell != "0":
-        console.print(stability(free, [int(part) for part in options.supercell.split(",")]))
+    """Print the tables and write them to benchmarks/results."""
+    options = parsed()
+    labelled = labelled_cell()
+    labelled.calc = SCCalculator(options.model)
+    labelled = relaxed(labelled, fmax=5e-4)
+    crystals = {"Training": labelled, "Relaxed": relaxed(labelled, cell=True, fmax=5e-4)}
+    # One cell is enough: its force constants are exact at Γ.
+    responses = {
+        name: dielectric_response(phonons(crystal, (1, 1, 1), progress=False))
+        for name, crystal in crystals.items()
+    }
+    peaks, about = dynamics_of(options)
+    goals = [
+        *label_goals(responses["Training"]),
+        Goal("ε0 ∥ c", responses["Training"].static[2, 2], STATIC_PBE, 0.2),
+        *peaks,
+    ]
+    free = crystals["Relaxed"]
+    text = "\n".join(
+        [
+            f"# α-quartz, model {options.model}\n",
+            "Goals, in the cell of the training data.\n",
+            goal_table(goals),
+            *about,
+            *(state_of(name, crystal, responses[name]) for name, crystal in crystals.items()),
+            harmonic_lines(labelled),
+            stability(free, [int(part) for part in options.supercell.split(",")]),
+            "Measured values, with their sources in `benchmarks/quartz_phonons.py`.\n",
+            published_table(responses["Training"], responses["Relaxed"]),
+            elastic_table(free),
+        ]
+    )
+    print(text)
+    (RESULTS / "quartz_phonons.md").write_text(text, encoding="utf-8")
 
 
 if __name__ == "__main__":
