@@ -10,17 +10,26 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from asesc.calculators.batches import evaluate_many
     from asesc.calculators.coulomb import CoulombCalculator
     from asesc.calculators.sccalculator import SCCalculator
     from asesc.pretrained import list_models, load_model
 
 __version__ = "0.1.0"
 
-__all__ = ["CoulombCalculator", "SCCalculator", "__version__", "list_models", "load_model"]
+__all__ = [
+    "CoulombCalculator",
+    "SCCalculator",
+    "__version__",
+    "evaluate_many",
+    "list_models",
+    "load_model",
+]
 
 _HOMES = {
     "CoulombCalculator": "asesc.calculators.coulomb",
     "SCCalculator": "asesc.calculators.sccalculator",
+    "evaluate_many": "asesc.calculators.batches",
     "list_models": "asesc.pretrained",
     "load_model": "asesc.pretrained",
 }

@@ -1,12 +1,15 @@
-"""Whether the matrices of a structure fit into memory, asked before they are made."""
+"""What fits into memory, asked before it is made, and what a pass keeps there."""
 
 from __future__ import annotations
 
 import math
 import os
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import torch
+from torch import Tensor
 
 from asesc.errors import SetupError
 from asesc.system import BlockLayout
@@ -65,3 +68,34 @@ def available_memory(device: torch.device) -> float:
     if "SC_PHYS_PAGES" in getattr(os, "sysconf_names", {}):
         return float(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE"))
     return math.inf
+
+
+class SavedMemory(torch.autograd.graph.saved_tensors_hooks):
+    """Counts what autograd keeps for derivatives inside the ``with`` block, on any device.
+
+    Parameters
+    ----------
+    constants : iterable of Tensor
+        Not counted, such as the weights of a model.
+
+    Attributes
+    ----------
+    bytes : int
+        Every block of memory once, also where several tensors share it.
+    """
+
+    def __init__(self, constants: Iterable[Tensor] = ()) -> None:
+        self.bytes = 0
+        self._known = {tensor.untyped_storage().data_ptr() for tensor in constants}
+        super().__init__(self._count, lambda tensor: tensor)
+
+    def __enter__(self) -> Self:
+        super().__enter__()
+        return self
+
+    def _count(self, tensor: Tensor) -> Tensor:
+        storage = tensor.untyped_storage()
+        if storage.data_ptr() not in self._known:
+            self._known.add(storage.data_ptr())
+            self.bytes += storage.nbytes()
+        return tensor

@@ -160,6 +160,32 @@ class System:
         field = torch.linalg.solve(deform, self.electric_field)
         return replace(self, positions=positions, cell=self.cell @ deform, electric_field=field)
 
+    def split(self) -> list[System]:
+        """The structures of the batch one by one, in their order; :func:`joined` undoes it."""
+        rows = self.counts.tolist()
+        level, spin, sites = self.fermi_level, self.spin, self.charge_sites
+        singles = zip(
+            self.positions.split(rows),
+            self.numbers.split(rows),
+            [None] * len(rows) if sites is None else sites.split(rows),
+            strict=True,
+        )
+        return [
+            replace(
+                self,
+                positions=positions,
+                numbers=numbers,
+                cell=self.cell[b : b + 1],
+                batch=torch.zeros_like(numbers),
+                charge=self.charge[b : b + 1],
+                electric_field=self.electric_field[b : b + 1],
+                fermi_level=None if level is None else level[b : b + 1],
+                spin=None if spin is None else spin[b : b + 1],
+                charge_sites=weights,
+            )
+            for b, (positions, numbers, weights) in enumerate(singles)
+        ]
+
     def to(
         self, *, dtype: torch.dtype | None = None, device: torch.device | str | None = None
     ) -> System:
@@ -177,6 +203,31 @@ class System:
             charge_sites=None if sites is None else sites.to(device=device, dtype=dtype),
             spin=None if spin is None else spin.to(device=device, dtype=dtype),
         )
+
+
+def joined(systems: Sequence[System]) -> System:
+    """Structures as one batch, in their order; :meth:`System.split` undoes it.
+
+    All must have the same boundary, and each optional input must be given for all or for none.
+    """
+    first = systems[0]
+    optional = {
+        name: None
+        if getattr(first, name) is None
+        else torch.cat([getattr(system, name) for system in systems])
+        for name in ("fermi_level", "spin", "charge_sites")
+    }
+    firsts = np.cumsum([0, *(system.n_structures for system in systems[:-1])]).tolist()
+    return replace(
+        first,
+        positions=torch.cat([system.positions for system in systems]),
+        numbers=torch.cat([system.numbers for system in systems]),
+        cell=torch.cat([system.cell for system in systems]),
+        batch=torch.cat([s.batch + n for s, n in zip(systems, firsts, strict=True)]),
+        charge=torch.cat([system.charge for system in systems]),
+        electric_field=torch.cat([system.electric_field for system in systems]),
+        **optional,
+    )
 
 
 def cell_volume(cells: Tensor) -> Tensor:

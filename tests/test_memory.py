@@ -11,7 +11,7 @@ from asesc import memory
 from asesc.density import GaussianBasis
 from asesc.electrostatics.direct import DirectCoulomb
 from asesc.errors import SetupError
-from asesc.memory import available_memory, require_memory
+from asesc.memory import SavedMemory, available_memory, require_memory
 from asesc.testing import example_system
 from asesc.testing.differences import tiled
 
@@ -55,3 +55,13 @@ def test_pairs_and_dense_solves_ask_first(monkeypatch):
         SetupError, match=r"all pairs for 3 atoms in each of 2 structures .*open-re"
     ):
         DirectCoulomb(tiled(system, 2), GaussianBasis(1, torch.ones(6, dtype=torch.float64)))
+
+
+def test_memory_that_autograd_keeps():
+    """exp keeps its result, a product its factors; views of one block count once."""
+    x = torch.zeros(1000, dtype=torch.float64, requires_grad=True)
+    weights = torch.ones(1000, dtype=torch.float64)
+    with SavedMemory([weights]) as kept:
+        y = x.exp()
+        _ = (y * weights) + (y[:10] * weights[:10]).sum()
+    assert kept.bytes == 8000

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
@@ -66,12 +66,29 @@ def evaluate(
     origin: np.ndarray,
     properties: Collection[str] = (),
 ) -> Evaluation:
-    """Energy and its first derivatives of one structure; no state, safe in threads.
+    """Energy and its first derivatives of one structure; see :func:`evaluate_batch`."""
+    (answer,) = evaluate_batch(
+        model, system, boundary=boundary, origins=[origin], properties=properties
+    )
+    return answer
+
+
+def evaluate_batch(
+    model: Potential,
+    system: System,
+    *,
+    boundary: str,
+    origins: Sequence[np.ndarray],
+    properties: Collection[str] = (),
+) -> list[Evaluation]:
+    """Energies and first derivatives of the structures of a batch; no state, safe in threads.
 
     Parameters
     ----------
-    origin : (3,), Å
-        Point about which the dipole of a charged structure is taken.
+    system : System
+        Where one cell has no volume (the slab of a file without vacuum) none gets a stress.
+    origins : sequence of (3,), Å
+        Points about which the dipoles of charged structures are taken.
     properties
         Refused with the reason if one of them is not defined here. All that are defined are
         computed whether named or not, since they come from one pass.
@@ -86,19 +103,28 @@ def evaluate(
         A result is not finite.
     """
     _refuse(system, properties)
-    has_stress = sum(system.pbc) >= 2 and _spans_volume(system)
+    has_stress = sum(system.pbc) >= 2 and spans_volume(system)
     if not model.variational:
         # Then −∂E/∂field is another number than the dipole of the density.
         field = system.electric_field.detach().clone().requires_grad_()
         system = replace(system, electric_field=field)
     outcome = energy_and_forces(model, system, stress=has_stress, boundary=boundary)
-    prediction = outcome.prediction
-    if not prediction.solution.converged:
+    solution = outcome.prediction.solution
+    if not solution.converged:
         raise SCFError(
-            f"{prediction.solution}. The energy would depend on where the solver stopped. Check "
+            f"{solution}. The energy would depend on where the solver stopped. Check "
             "the geometry, the charge and the field; calc.scf is not set",
-            history=prediction.solution.history,
+            history=solution.history,
         )
+    _require_answers(model, outcome.prediction, properties)
+    return [
+        _answer(model, part, single, origin, properties)
+        for part, single, origin in zip(outcome.split(system), system.split(), origins, strict=True)
+    ]
+
+
+def _require_answers(model: Potential, prediction: Prediction, properties: Collection[str]) -> None:
+    """Refuse what this family does not have."""
     if "fermi_level" in properties and prediction.fermi_level is None:
         raise PropertyUnavailableError(
             f"'fermi_level' is −∂E/∂Q, which the family {model.family} does not define, or not in "
@@ -106,6 +132,17 @@ def evaluate(
         )
     if {"magmom", "magmoms"} & set(properties) and prediction.spins is None:
         raise PropertyUnavailableError(f"the family {model.family} has no spin, hence no magmoms")
+
+
+def _answer(
+    model: Potential,
+    outcome: ForceResult,
+    system: System,
+    origin: np.ndarray,
+    properties: Collection[str],
+) -> Evaluation:
+    """One structure under ASE's names."""
+    prediction = outcome.prediction
     results = _results(outcome)
     extras = _extras(outcome)
     if not all(system.pbc):
@@ -121,7 +158,7 @@ def _refuse(system: System, properties: Collection[str]) -> None:
     """Refuse before the cost what no evaluation can give."""
     if "stress" in properties:
         require_stress(system)
-        if not _spans_volume(system):
+        if not spans_volume(system):
             raise PropertyUnavailableError(
                 "'stress' is energy per volume, but the cell vector along the open axis is zero "
                 "and the cell has no volume. Give the slab a height: atoms.center(vacuum=…, axis=…)"
@@ -134,7 +171,8 @@ def _refuse(system: System, properties: Collection[str]) -> None:
         )
 
 
-def _spans_volume(system: System) -> bool:
+def spans_volume(system: System) -> bool:
+    """Whether every cell has a volume, as a stress needs."""
     return bool((system.volume > 1e-6).all())
 
 

@@ -5,19 +5,32 @@ from __future__ import annotations
 import copy
 import warnings
 from abc import abstractmethod
-from collections.abc import Collection
-from typing import Any, ClassVar, Self
+from collections.abc import Collection, Iterable, Sequence
+from functools import partial
+from typing import Any, ClassVar, Protocol, Self
 
 import numpy as np
+import torch
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from torch import Tensor
 
+from asesc.calculators.batches import Answer, Evaluations, attempted, evaluate_many
 from asesc.calculators.evaluation import Evaluation
 from asesc.calculators.inputs import INPUT_KEYS, unread_keys
 from asesc.calculators.landscape import AtomsLandscape
 from asesc.calculators.names import unknown_keyword, unknown_property
 from asesc.errors import InputError
 from asesc.solvers import Solution
+
+
+class Pool(Protocol):
+    """Evaluates structures of several calculators at once."""
+
+    def evaluate(
+        self, calc: FreshCalculator, atoms: Atoms, properties: Collection[str]
+    ) -> Evaluation:
+        """What ``calc`` is asked for these atoms."""
 
 
 class FreshCalculator(Calculator):
@@ -38,6 +51,8 @@ class FreshCalculator(Calculator):
         Other outputs of the same evaluation, see :class:`Evaluation`.
     scf : Solution or None
         Report of the solver.
+    pool : Pool or None
+        What evaluates several calculators together, see :class:`asesc.neb.ImagePool`.
     """
 
     nolabel = True
@@ -50,6 +65,7 @@ class FreshCalculator(Calculator):
         self._told: set[str] = set()
         self.extras: dict[str, Any] = {}
         self.scf: Solution | None = None
+        self.pool: Pool | None = None
         super().__init__(**parameters)
 
     @abstractmethod
@@ -63,6 +79,30 @@ class FreshCalculator(Calculator):
     @abstractmethod
     def evaluate(self, atoms: Atoms, properties: Collection[str] = ("energy",)) -> Evaluation:
         """Compute without reading or changing what is cached."""
+
+    def evaluate_batch(
+        self, frames: Sequence[Atoms], properties: Collection[str] = ("energy",), **starts: Any
+    ) -> list[Answer]:
+        """Outcome or error of every structure; here one after the other."""
+        return [attempted(self, frame, properties) for frame in frames]
+
+    def evaluate_many(
+        self,
+        structures: Iterable[Atoms],
+        properties: Collection[str] = ("energy",),
+        **options: Any,
+    ) -> Evaluations:
+        """:func:`asesc.evaluate_many` with this calculator."""
+        return evaluate_many(structures, self, properties=properties, **options)
+
+    @property
+    def torch_device(self) -> torch.device:
+        """Where the numbers are computed."""
+        return torch.device("cpu")
+
+    def weights(self) -> Iterable[Tensor]:
+        """The tensors of the model, if there is one."""
+        return ()
 
     def set(self, **parameters: Any) -> dict[str, Any]:
         """Change parameters; what was computed with the old ones is forgotten.
@@ -89,7 +129,7 @@ class FreshCalculator(Calculator):
         """
         twin = copy.copy(self)
         twin.parameters = copy.deepcopy(self.parameters)
-        twin._told = set(self._told)
+        twin._told, twin.pool = set(self._told), None
         # ASE stores a method bound to the original.
         twin.get_spin_polarized = twin._deprecated_get_spin_polarized
         twin.reset()
@@ -150,9 +190,12 @@ class FreshCalculator(Calculator):
         if system_changes:
             # Nothing of the old structure must survive a failure with the new one.
             self.reset()
-        seen = self._inputs(atoms)
-        evaluation = self.evaluate(atoms, properties)
-        self.atoms, self._seen = atoms.copy(), seen
+        evaluate = self.evaluate if self.pool is None else partial(self.pool.evaluate, self)
+        self.accept(atoms, evaluate(atoms, properties))
+
+    def accept(self, atoms: Atoms, evaluation: Evaluation) -> None:
+        """Keep an evaluation of these atoms as if this calculator had made it."""
+        self.atoms, self._seen = atoms.copy(), self._inputs(atoms)
         self.results = evaluation.results
         self.extras, self.scf = evaluation.extras, evaluation.scf
 

@@ -1,53 +1,110 @@
-"""Many structures in one batch: displacements, images, frames."""
+"""What a calculator of models gains: the structures of a batch in one pass."""
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
 from ase import Atoms
+from torch import Tensor
 
-from asesc.calculators.evaluation import Evaluation, with_gradients
+from asesc.calculators.batches import FAILURES, Answer, attempted
+from asesc.calculators.evaluation import (
+    Evaluation,
+    dipole_origin,
+    evaluate_batch,
+    spans_volume,
+    with_gradients,
+)
 from asesc.calculators.prepared import PreparedModel
+from asesc.calculators.responses import RESPONSES
 from asesc.calculators.sanity import check_contacts, check_geometry
-from asesc.response import ForceResult, energy_and_forces
-from asesc.system import System
+from asesc.electrostatics.field import periodic_axis_of_field
+from asesc.system import System, joined
 
-#: What a batch computes; anything else is asked one by one.
-_BATCHED = frozenset({"energy", "free_energy", "forces", "charges"})
+#: Index of a frame, what was read from it, and its tensors.
+Bound = tuple[int, Any, System]
 
 
 class ManyStructures:
-    """What a calculator of models gains: one batch for many structures."""
+    """Evaluates many structures at once where a shell alone would take one after the other."""
 
     @with_gradients
-    def evaluate_many(
-        self, frames: Sequence[Atoms], properties: Collection[str] = ("energy",)
-    ) -> list[Evaluation]:
-        """Energies, forces and charges of many structures, without touching what is cached.
+    def evaluate_batch(
+        self,
+        frames: Sequence[Atoms],
+        properties: Collection[str] = ("energy",),
+        *,
+        starts: Sequence[Tensor | None] | None = None,
+    ) -> list[Answer]:
+        """All structures in one pass, or one per boundary; failures stand in their places.
 
-        The numbers are those of ``evaluate(frame)``, to rounding. What does not fit into one batch
-        (other properties, boundaries or ensembles), and batches that did not converge, are
-        evaluated one by one, where recovery and messages are.
+        The numbers are those of ``evaluate(frame)``, to rounding. Born charges and ε∞ take a solve
+        of their own and are evaluated one by one.
 
-        Raises
-        ------
-        InputError, ModelScopeError, PropertyUnavailableError, SCFError, IllPosedError
-            Of the first structure that fails.
+        Parameters
+        ----------
+        starts : sequence of Tensor (N, M), optional
+            Densities of the same atoms at nearby positions.
         """
         self._require_offered(properties)
-        one_boundary = len({tuple(frame.pbc) for frame in frames}) == 1
-        if one_boundary and set(properties) <= _BATCHED:
-            bound = [self._bind(frame) for frame in frames]
-            systems = [system for _, system in bound]
-            if not any(_is_special(system) for system in systems):
-                model = PreparedModel(self.model, bound[0][0].scf)
-                outcome = energy_and_forces(model, joined(systems), boundary=bound[0][0].boundary)
-                if outcome.prediction.solution.converged and _is_finite(outcome):
-                    return _split(outcome, systems)
-        return [self.evaluate(frame, properties) for frame in frames]
+        if set(RESPONSES) & set(properties):
+            return [attempted(self, frame, properties) for frame in frames]
+        answers: dict[int, Answer] = {}
+        groups: dict[tuple[Any, ...], list[Bound]] = {}
+        for n, frame in enumerate(frames):
+            try:
+                inputs, system = self._bind(frame)
+            except FAILURES as error:
+                answers[n] = error
+            else:
+                groups.setdefault(_kind(system), []).append((n, inputs, system))
+        for members in groups.values():
+            answers |= self._halved(members, frames, properties, starts)
+        return [answers[n] for n in range(len(frames))]
+
+    def _halved(
+        self,
+        members: Sequence[Bound],
+        frames: Sequence[Atoms],
+        properties: Collection[str],
+        starts: Sequence[Tensor | None] | None,
+    ) -> dict[int, Answer]:
+        """One batch; where it fails its halves, down to the structures that are to blame."""
+        if len(members) == 1:
+            n = members[0][0]
+            return {n: attempted(self, frames[n], properties)}
+        try:
+            return dict(self._together(members, frames, properties, starts))
+        except FAILURES:
+            middle = len(members) // 2
+            halves = members[:middle], members[middle:]
+        first, second = (self._halved(half, frames, properties, starts) for half in halves)
+        return first | second
+
+    def _together(
+        self,
+        members: Sequence[Bound],
+        frames: Sequence[Atoms],
+        properties: Collection[str],
+        starts: Sequence[Tensor | None] | None,
+    ) -> Iterator[tuple[int, Evaluation]]:
+        """One batch; its error where any of its structures has one."""
+        start = None
+        if starts is not None and all(starts[n] is not None for n, _, _ in members):
+            start = torch.cat([starts[n] for n, _, _ in members])
+        inputs = members[0][1]
+        outcomes = evaluate_batch(
+            PreparedModel(self.model, inputs.scf, start),
+            joined([system for _, _, system in members]),
+            boundary=inputs.boundary,
+            origins=[dipole_origin(frames[n]) for n, _, _ in members],
+            properties=properties,
+        )
+        for (n, own, system), outcome in zip(members, outcomes, strict=True):
+            self._complete(frames[n], own, system, outcome)
+        return zip((n for n, _, _ in members), outcomes, strict=True)
 
     def _bind(self, atoms: Atoms) -> tuple[Any, System]:
         """Inputs and structure of one frame, after every check that can be made before the cost."""
@@ -60,42 +117,9 @@ class ManyStructures:
         return inputs, system
 
 
-def _split(outcome: ForceResult, systems: Sequence[System]) -> list[Evaluation]:
-    """The results of every structure of a batch."""
-    prediction = outcome.prediction
-    counts = [system.n_atoms for system in systems]
-    energies = prediction.energy.detach().tolist()
-    forces = outcome.forces.detach().cpu().double().split(counts)
-    charges = prediction.density.charges.detach().cpu().double().split(counts)
-    answers = []
-    for energy, force, charge in zip(energies, forces, charges, strict=True):
-        results = {"energy": energy, "free_energy": energy}
-        results |= {"forces": force.numpy().copy(), "charges": charge.numpy().copy()}
-        answers.append(Evaluation(results, {}, prediction.solution))
-    return answers
-
-
-def _is_finite(outcome: ForceResult) -> bool:
-    numbers = (outcome.prediction.energy, outcome.forces)
-    return all(bool(torch.isfinite(values).all()) for values in numbers)
-
-
-def joined(systems: Sequence[System]) -> System:
-    """Structures of one boundary as one batch, in their order."""
-    offsets = range(len(systems))
-    return replace(
-        systems[0],
-        positions=torch.cat([system.positions for system in systems]),
-        numbers=torch.cat([system.numbers for system in systems]),
-        cell=torch.cat([system.cell for system in systems]),
-        batch=torch.cat([s.batch + n for s, n in zip(systems, offsets, strict=True)]),
-        charge=torch.cat([system.charge for system in systems]),
-        electric_field=torch.cat([system.electric_field for system in systems]),
-    )
-
-
-def _is_special(system: System) -> bool:
-    """Whether it has inputs that are not the same kind for all structures."""
-    return any(
-        given is not None for given in (system.fermi_level, system.spin, system.charge_sites)
-    )
+def _kind(system: System) -> tuple[Any, ...]:
+    """What structures must share to be one batch: the boundary, and what is defined for them."""
+    # Where a field runs along a periodic direction there is no Fermi level.
+    defined = spans_volume(system), periodic_axis_of_field(system) is None
+    optional = (system.fermi_level, system.spin, system.charge_sites)
+    return system.pbc, *defined, *(given is None for given in optional)

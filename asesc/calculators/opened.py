@@ -6,7 +6,7 @@ import copy
 import os
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,8 @@ def _tensors(model: Potential) -> bytes:
     return save({name: w.cpu().contiguous().clone() for name, w in model.weights().items()})
 
 
+# A pool of processes gets the same calculator with every task.
+@lru_cache(maxsize=2)
 def _open_again(source: str, sha256: str, dtype: str, device: str) -> OpenedModel:
     opened = open_model(source, dtype=dtype, device=device)
     if opened.sha256 != sha256:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from typing import Any, ClassVar
@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 import numpy as np
 import torch
 from ase import Atoms
+from torch import Tensor
 
 from asesc import __version__
 from asesc.calculators.evaluation import Evaluation, dipole_origin, evaluate, with_gradients
@@ -211,6 +212,15 @@ class SCCalculator(ManyStructures, RespondingCalculator):
         """The model that is evaluated; shared with copies and clones."""
         return self._opened.model
 
+    @property
+    def torch_device(self) -> torch.device:
+        """Where the weights are and the numbers are computed."""
+        return self._opened.torch_device
+
+    def weights(self) -> Iterable[Tensor]:
+        """The tensors of the model."""
+        return self.model.parameters()
+
     @with_gradients
     def evaluate(self, atoms: Atoms, properties: Collection[str] = ("energy",)) -> Evaluation:
         """Compute without reading or changing what is cached; see :class:`Evaluation`.
@@ -233,6 +243,13 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             array, beside = respond(name, prepared, system, boundary=inputs.boundary)
             outcome.results[name] = array
             outcome.extras.update(beside)
+        self._complete(atoms, inputs, system, outcome)
+        return outcome
+
+    def _complete(
+        self, atoms: Atoms, inputs: _Inputs, system: System, outcome: Evaluation
+    ) -> None:
+        """What was read from where; and the scope of a charge that was found."""
         if inputs.fermi_level is not None:
             found = Given(outcome.extras["charge"], f"fermi_level={inputs.fermi_level.value:g}")
             self._check_card(atoms, inputs, found)
@@ -244,7 +261,6 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             electric_field_source=inputs.field.source,
             boundary=boundary_for(inputs.boundary, system.pbc).name,
         )
-        return outcome
 
     def get_fermi_level(self, atoms: Atoms | None = None) -> float:
         """μ = ∂E/∂N_e, eV, as ASE's electronic-structure calculators name it."""
@@ -269,15 +285,22 @@ class SCCalculator(ManyStructures, RespondingCalculator):
 
     def _prepared(self, atoms: Atoms, inputs: _Inputs) -> PreparedModel:
         """The model with its solver options, and the last density of the same atoms."""
-        start = None
-        if self._last is not None and self._last[0] == _identity(atoms, inputs):
-            start = torch.as_tensor(self._last[1], device=self._opened.torch_device)
-        return PreparedModel(self.model, inputs.scf, start)
+        return PreparedModel(self.model, inputs.scf, self.last_density(atoms))
 
-    def calculate(self, *args: Any, **keywords: Any) -> None:
-        """Evaluate and keep the results; ASE's entry point."""
-        super().calculate(*args, **keywords)
-        self._last = _identity(self.atoms, self._seen), self.extras["multipoles"].copy()
+    def last_density(self, atoms: Atoms) -> Tensor | None:
+        """Where to start from for these atoms, (N, M), e Å^l: what was found for them last."""
+        if self._last is None or self._last[0] != self._identity(atoms):
+            return None
+        return torch.as_tensor(self._last[1], device=self.torch_device)
+
+    def accept(self, atoms: Atoms, evaluation: Evaluation) -> None:
+        """Keep an evaluation of these atoms as if this calculator had made it."""
+        super().accept(atoms, evaluation)
+        self._last = self._identity(atoms), self.extras["multipoles"].copy()
+
+    def _identity(self, atoms: Atoms) -> tuple[Any, ...]:
+        """What must be the same for a density to be a good start."""
+        return self._opened.version, atoms.numbers.tobytes()
 
     def _check_scope(self, atoms: Atoms, inputs: _Inputs) -> None:
         if not self.parameters["allow_fractional_charge"]:
@@ -300,7 +323,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             fermi_level=None if inputs.fermi_level is None else inputs.fermi_level.value,
             spin=None if inputs.spin is None else inputs.spin.value,
             charge_sites=inputs.sites,
-            device=self._opened.torch_device,
+            device=self.torch_device,
         )
 
     def _advise(self, atoms: Atoms, inputs: _Inputs) -> None:
@@ -331,8 +354,3 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             "mace": version("mace-torch"),
             "torch": str(torch.__version__),
         }
-
-
-def _identity(atoms: Atoms, inputs: _Inputs) -> tuple[Any, ...]:
-    """What must be the same for a density to be a good start."""
-    return inputs.weights, atoms.numbers.tobytes()

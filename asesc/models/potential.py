@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
 import torch
@@ -64,6 +64,31 @@ class Prediction:
         isolated structures and neutral slabs, and from the potential at the plane of a charged one.
         """
         return None if self.chemical_potential is None else -self.chemical_potential
+
+    def split(self, rows: Sequence[int]) -> list[Prediction]:
+        """One prediction per structure of ``rows`` atoms each."""
+        level, n_structures = self.chemical_potential, len(rows)
+        atoms = zip(
+            self.density.coefficients.split(rows),
+            self.density.basis.widths.split(rows),
+            self.potential.split(rows),
+            [None] * n_structures if self.spins is None else self.spins.split(rows),
+            strict=True,
+        )
+        return [
+            replace(
+                self,
+                energy=self.energy[b : b + 1],
+                charge=self.charge[b : b + 1],
+                density=Density(coefficients, replace(self.density.basis, widths=widths)),
+                dipole=self.dipole[b : b + 1],
+                contributions={k: v[b : b + 1] for k, v in self.contributions.items()},
+                potential=potential,
+                chemical_potential=None if level is None else level[b : b + 1],
+                spins=spins,
+            )
+            for b, (coefficients, widths, potential, spins) in enumerate(atoms)
+        ]
 
 
 class Potential(nn.Module, ABC):

@@ -33,6 +33,20 @@ class ForceResult:
     stress: Tensor | None
     conjugate_dipole: Tensor | None = None
 
+    def split(self, system: System) -> list[ForceResult]:
+        """The results of every structure of the batch, as a batch of one."""
+        rows, stress, conjugate = system.counts.tolist(), self.stress, self.conjugate_dipole
+        parts = zip(self.prediction.split(rows), self.forces.split(rows), strict=True)
+        return [
+            ForceResult(
+                prediction,
+                forces,
+                stress=None if stress is None else stress[b : b + 1],
+                conjugate_dipole=None if conjugate is None else conjugate[b : b + 1],
+            )
+            for b, (prediction, forces) in enumerate(parts)
+        ]
+
 
 def energy_and_forces(
     model: Potential,

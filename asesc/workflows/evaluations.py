@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Iterator, Sequence
-from typing import Any
 
 import numpy as np
 from ase import Atoms
@@ -13,9 +12,6 @@ from rich.console import Console
 from rich.progress import Progress
 
 from asesc.errors import InputError, PropertyUnavailableError
-
-#: Atoms handed at once to a calculator that evaluates many structures in one batch.
-BATCH_ATOMS = 2000
 
 #: Largest force of what counts as a stationary point, eV/Å.
 STATIONARY = 0.02
@@ -88,21 +84,19 @@ def evaluate_all(
 ) -> np.ndarray:
     """One property of many structures of the same size: (n, …).
 
-    A calculator with a method ``evaluate_many(frames, properties)``, whose items have ``results``
-    under ASE's names, gets them in batches of about :data:`BATCH_ATOMS` atoms; any other one after
-    the other.
+    A calculator with a method ``evaluate_many(frames, properties, progress=…)``, whose items have
+    ``results`` under ASE's names, gets them all at once; any other one after the other.
 
     Parameters
     ----------
     progress : str, optional
         What a progress bar on the terminal says; no bar without it, nor where there is no terminal.
     """
-    values = []
-    with Progress(console=_STDERR, transient=True, disable=_hidden(progress)) as bar:
-        task = bar.add_task(progress or "", total=len(frames))
-        for chunk in _chunks(calc, frames):
-            values += _values(calc, chunk, name)
-            bar.advance(task, len(chunk))
+    if len(frames) > 1 and hasattr(calc, "evaluate_many"):
+        answers = calc.evaluate_many(frames, (name,), progress=progress or False)
+        return np.array([answer.results[name] for answer in answers], dtype=float)
+    advice = "Choose a calculator that does"
+    values = [ask(calc, frame, name, advice=advice) for frame in tracked(frames, progress)]
     return np.array(values, dtype=float)
 
 
@@ -115,18 +109,6 @@ def tracked(frames: Sequence[Atoms], what: str | None) -> Iterator[Atoms]:
     """The frames one by one, with a progress bar if ``what`` says for what."""
     with Progress(console=_STDERR, transient=True, disable=_hidden(what)) as bar:
         yield from bar.track(frames, description=what or "")
-
-
-def _chunks(calc: Calculator, frames: Sequence[Atoms]) -> Iterator[Sequence[Atoms]]:
-    size = max(1, BATCH_ATOMS // len(frames[0])) if hasattr(calc, "evaluate_many") else 1
-    for start in range(0, len(frames), size):
-        yield frames[start : start + size]
-
-
-def _values(calc: Calculator, frames: Sequence[Atoms], name: str) -> list[Any]:
-    if len(frames) > 1:
-        return [item.results[name] for item in calc.evaluate_many(frames, (name,))]
-    return [ask(calc, frame, name, advice="Choose a calculator that does") for frame in frames]
 
 
 def report(line: str, *, wanted: bool) -> None:

@@ -229,7 +229,7 @@ def test_batches_give_the_same_as_single_structures():
     class Batched(RigidIons):
         sizes: list = []  # noqa: RUF012
 
-        def evaluate_many(self, frames, properties):
+        def evaluate_many(self, frames, properties, progress):
             self.sizes.append(len(frames))
             answers = []
             for frame in frames:
