@@ -1,0 +1,88 @@
+"""Runs that are killed, and numbers that go bad for one moment."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from watched_water import dynamics, gentle_model
+
+from asesc import SCCalculator
+from asesc.errors import IllPosedError, SCFError
+from asesc.md import DynamicsCalculator
+from asesc.models.density_map import DensityMap
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
+def test_three_kills():
+    """Killed with SIGKILL at random moments, and bit-exact; benchmarks/reliability.py does 100."""
+    script = Path(__file__).parents[1] / "killed_run.py"
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, script, "3"], env=environment, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.startswith("3 kills")
+
+
+@pytest.fixture
+def broken(monkeypatch):
+    """Switch: maps that are evaluated while it is on give NaN."""
+    state = {"on": 0, "seen": 0}
+    honest = DensityMap.residual
+
+    def residual(self, coefficients):
+        value = honest(self, coefficients)
+        if state["on"] > 0:
+            state["on"] -= 1
+            state["seen"] += 1
+            return value * torch.nan
+        return value
+
+    monkeypatch.setattr(DensityMap, "residual", residual)
+    return state
+
+
+def test_nan_in_the_maps_raises_and_the_next_call_is_fine(broken):
+    atoms = dynamics(SCCalculator(gentle_model("FixedPoint"))).atoms
+    calc = SCCalculator(gentle_model("FixedPoint"))
+    expected = SCCalculator(gentle_model("FixedPoint")).evaluate(atoms).results
+    broken["on"] = 10**6
+    with pytest.raises((SCFError, IllPosedError)):
+        calc.get_forces(atoms)
+    assert broken["seen"] > 0 and calc.results == {}
+    broken["on"] = 0
+    np.testing.assert_allclose(calc.get_forces(atoms), expected["forces"], atol=1e-9)
+
+
+def test_nan_in_one_map_is_never_a_number(broken):
+    """The ladder recovers or gives up; what it returns is right."""
+    atoms = dynamics(SCCalculator(gentle_model("FixedPoint"))).atoms
+    expected = SCCalculator(gentle_model("FixedPoint")).evaluate(atoms).results
+    calc = SCCalculator(gentle_model("FixedPoint"))
+    broken["on"] = 1
+    try:
+        found = calc.get_forces(atoms)
+    except (SCFError, IllPosedError):
+        found = calc.get_forces(atoms)
+    assert broken["seen"] == 1
+    np.testing.assert_allclose(found, expected["forces"], atol=1e-6)
+
+
+def test_nan_in_one_step_of_dynamics_is_counted_and_converged(broken):
+    """The step whose one map fails is converged; the trajectory is that of a run without."""
+    runs = []
+    for failing in (False, True):
+        calculator = DynamicsCalculator(gentle_model("FixedPoint"))
+        dyn = dynamics(calculator)
+        dyn.run(8)
+        before = calculator.one_map.counts.fallbacks
+        broken["on"] = int(failing)
+        dyn.run(4)
+        runs.append((dyn.atoms.positions.copy(), calculator.one_map.counts.fallbacks - before))
+    (quiet, none), (disturbed, some) = runs
+    assert none == 0 and some == 1
+    np.testing.assert_allclose(disturbed, quiet, atol=1e-6)
