@@ -246,9 +246,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
         self._complete(atoms, inputs, system, outcome)
         return outcome
 
-    def _complete(
-        self, atoms: Atoms, inputs: _Inputs, system: System, outcome: Evaluation
-    ) -> None:
+    def _complete(self, atoms: Atoms, inputs: _Inputs, system: System, outcome: Evaluation) -> None:
         """What was read from where; and the scope of a charge that was found."""
         if inputs.fermi_level is not None:
             found = Given(outcome.extras["charge"], f"fermi_level={inputs.fermi_level.value:g}")
