@@ -2,25 +2,27 @@
 
     python benchmarks/batio3_polar.py
 
-works in the cell of the training data (PBE, c/a = 1.085) and prints the modes at Γ of the polar and
+works in the cell of the training data (PBE, c/a = 1.085) and writes the modes at Γ of the polar and
 of the centrosymmetric crystal, the depth of the double well and the polarisation between them, and
-energy and profile of a pair of 180° walls, with a picture ``batio3-polar.png``. The polar crystal
-must be a minimum, the centrosymmetric one must have an unstable mode that is polar along c, and the
-walls must stay where they are, about one cell wide.
+energy and profile of a pair of 180° walls to ``benchmarks/results/batio3_polar.md``, with a picture
+beside it. What must be so is listed with yes or no: the centrosymmetric crystal has an unstable
+mode that is polar along c, the polar one has none, the well is double, and the walls stay where
+they are, about one cell wide. A pair of unstable modes across c in the polar crystal would be the
+way to the rhombohedral phase, which BaTiO3 takes when it is cold.
 """
 
 from __future__ import annotations
 
 import argparse
 import warnings
+from collections.abc import Mapping
+from pathlib import Path
 
 import numpy as np
 from ase import Atoms, units
 from ase.geometry import find_mic
 from ase.neighborlist import neighbor_list
 from matplotlib.figure import Figure
-from rich.console import Console
-from rich.table import Table
 
 from asesc import SCCalculator
 from asesc.phonons import (
@@ -40,6 +42,8 @@ CELL = (11.89825386 / 3, 12.91207693 / 3)
 WALL_LDA = 7.5
 
 _SQUARE_METRE = units.m**2 / units.C  # e/Å² to C/m²
+
+RESULTS = Path(__file__).parent / "results"
 
 
 def perovskite(shift: float) -> Atoms:
@@ -97,25 +101,22 @@ def off_centre(atoms: Atoms) -> np.ndarray:
     return np.array(heights)
 
 
-def zone_centre_table(responses: dict[str, DielectricResponse]) -> Table:
-    table = Table(title="zone centre")
-    for name in ("crystal", "ε∞ ⟂ c", "ε∞ ∥ c", "transverse optical modes, cm⁻¹ (< 0: imaginary)"):
-        table.add_column(name)
+def zone_centre_table(responses: Mapping[str, DielectricResponse]) -> str:
+    rows = [
+        "| crystal | ε∞ ⟂ c | ε∞ ∥ c | transverse optical modes, cm⁻¹ (negative: imaginary) |",
+        "|---|---|---|---|",
+    ]
     for name, response in responses.items():
         high = response.high_frequency
         modes = " ".join(f"{x:.0f}" for x in response.wavenumbers)
-        table.add_row(name, f"{high[0, 0]:.3f}", f"{high[2, 2]:.3f}", modes)
-    return table
+        rows.append(f"| {name} | {high[0, 0]:.3f} | {high[2, 2]:.3f} | {modes} |")
+    return "\n".join(rows) + "\n"
 
 
-def soft_mode(response: DielectricResponse) -> str:
-    """How much of its charge the most unstable mode has along c."""
+def share_along_c(response: DielectricResponse) -> float:
+    """How much of its oscillator strength the lowest mode has along c."""
     charge = response.mode_charges[0]
-    share = charge[2] ** 2 / max(float(charge @ charge), 1e-30)
-    return (
-        f"centrosymmetric: lowest mode {response.wavenumbers[0]:.0f} cm⁻¹ (< 0: imaginary), "
-        f"{100 * share:.0f} % of its oscillator strength along c"
-    )
+    return float(charge[2] ** 2 / max(float(charge @ charge), 1e-30))
 
 
 def draw(well: tuple[np.ndarray, np.ndarray, np.ndarray], profile: np.ndarray, model: str) -> None:
@@ -130,39 +131,77 @@ def draw(well: tuple[np.ndarray, np.ndarray, np.ndarray], profile: np.ndarray, m
     left.set_title("double well", fontsize=10)
     right.set_title("180° walls", fontsize=10)
     figure.suptitle(f"tetragonal BaTiO$_3$ · model {model}", fontsize=11)
-    figure.savefig("batio3-polar.png", dpi=150)
+    figure.savefig(RESULTS / "batio3_polar.png", dpi=150)
 
 
-def main() -> None:
+def expectations(
+    responses: Mapping[str, DielectricResponse], depth: float, profile: np.ndarray
+) -> str:
+    """What must be so, with yes or no; profile in units of the bulk."""
+    half = len(profile) // 2
+    stable, saddle = responses["polar"], responses["centrosymmetric"]
+    along = stable.mode_charges[:, 2] ** 2 > 0.5 * (stable.mode_charges**2).sum(axis=1)
+    inner = [*profile[1 : half - 1], *(-profile[half + 1 : -1])]
+    found = {
+        "the centrosymmetric crystal has an unstable mode": saddle.wavenumbers[0] < 0,
+        "and that is polar along c": share_along_c(saddle) > 0.99,
+        "the polar crystal has none along c": stable.wavenumbers[along].min() > 0,
+        "and none across c": stable.wavenumbers[~along].min() > 0,
+        "the polar crystal is lower in energy": depth > 0,
+        "each domain keeps its direction": (profile[:half] > 0).all()
+        and (profile[half:] < 0).all(),
+        "one cell from the wall it is that of the bulk within 20 %": min(inner) > 0.8,
+    }
+    return "\n".join(f"- {what}: {'yes' if so else 'no'}" for what, so in found.items()) + "\n"
+
+
+def crystals(calc: SCCalculator) -> tuple[Atoms, Atoms]:
+    """Centrosymmetric and polar crystal, relaxed at fixed cell."""
+    centre, polar = perovskite(0.0), perovskite(0.15)
+    centre.calc = polar.calc = calc
+    return relaxed(centre, fmax=5e-4), relaxed(polar, fmax=5e-4)
+
+
+def parsed() -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("--model", default="batio3")
     parser.add_argument("--cells", type=int, default=8, help="along a, of both domains; even")
-    options, console = parser.parse_args(), Console()
-    calc = SCCalculator(options.model)
-    centre, polar = perovskite(0.0), perovskite(0.15)
-    centre.calc = polar.calc = calc
-    centre, polar = relaxed(centre, fmax=5e-4), relaxed(polar, fmax=5e-4)
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Print the report and write it to benchmarks/results."""
+    options = parsed()
+    centre, polar = crystals(SCCalculator(options.model))
     responses = {
         "polar": response_at_zone_centre(polar),
         "centrosymmetric": response_at_zone_centre(centre),
     }
-    console.print(zone_centre_table(responses))
-    console.print(soft_mode(responses["centrosymmetric"]))
     well = double_well(centre, polar)
-    depth = centre.get_potential_energy() - polar.get_potential_energy()
-    console.print(
-        f"double well: {1e3 * depth:.1f} meV per BaTiO3 deep, polarisation "
-        f"{np.interp(1.0, well[0], well[2]):.3f} C/m² at its bottom"
-    )
+    depth = 1e3 * (centre.get_potential_energy() - polar.get_potential_energy())
     pair = walls(polar, centre, options.cells)
     area = pair.cell.lengths()[1] * pair.cell.lengths()[2]
     excess = pair.get_potential_energy() - options.cells * polar.get_potential_energy()
     energy = excess / (2 * area) / (units.J / units.m**2) * 1e3
-    profile, bulk = off_centre(pair), off_centre(polar)[0]
-    console.print(f"180° wall: {energy:.1f} mJ/m² ({WALL_LDA} in LDA)")
+    bulk = off_centre(polar)[0]
+    profile = off_centre(pair)
     shown = " ".join(f"{x / bulk:+.2f}" for x in profile)
-    console.print(f"Ti off centre along a, in units of the bulk's {bulk:.3f} Å: {shown}")
-    draw(well, profile, options.model)
+    text = "\n".join(
+        [
+            f"# Tetragonal BaTiO3, model {Path(options.model).name}\n",
+            zone_centre_table(responses),
+            f"Lowest mode of the centrosymmetric crystal: "
+            f"{100 * share_along_c(responses['centrosymmetric']):.0f} % of its strength along c.\n",
+            f"Double well: {depth:.1f} meV per BaTiO3 deep, polarisation "
+            f"{np.interp(1.0, well[0], well[2]):+.3f} C/m² at its bottom.\n",
+            f"180° wall: {energy:.1f} mJ/m² (LDA, whose well is smaller: {WALL_LDA}); Ti off "
+            f"centre along a in units of the bulk's {bulk:.3f} Å: {shown}.\n",
+            expectations(responses, depth, profile / bulk),
+        ]
+    )
+    print(text)
+    (RESULTS / "batio3_polar.md").write_text(text, encoding="utf-8")
+    draw(well, profile, Path(options.model).name)
 
 
 if __name__ == "__main__":
