@@ -1,6 +1,6 @@
 """Geometries of SiO2 with and without an oxygen vacancy, sampled with GFN1-xTB.
 
-Writes one ``geometries/sio2_<host>.xyz.xz`` per host. Every geometry carries ``geometry_id``,
+Writes one ``geometries/sio2_<host>.xyz.xz`` per host, unless it is there. Every geometry carries ``geometry_id``,
 ``config_type``, ``charges`` (the charge states to label) and ``n_vacancies``.
 """
 
@@ -203,6 +203,9 @@ def main() -> None:
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
     for host in (hosts()[name] for name in options.hosts):
+        path = options.out / f"sio2_{host.name}.xyz.xz"
+        if path.exists():
+            continue
         frames = sample(host)
         frames = [frames[i] for i in np.random.default_rng(6).permutation(len(frames))]
         for number, atoms in enumerate(frames):
@@ -211,7 +214,7 @@ def main() -> None:
                 "charges": np.array(CHARGES[host.vacancies]),
                 "n_vacancies": host.vacancies,
             }
-        write(options.out / f"sio2_{host.name}.xyz.xz", frames, format="extxyz")
+        write(path, frames, format="extxyz")
 
 
 if __name__ == "__main__":
