@@ -1,7 +1,7 @@
 """Geometries of SiO2 with and without an oxygen vacancy, sampled with GFN1-xTB.
 
-Writes one ``geometries/sio2_<host>.xyz.xz`` per host, unless it is there. Every geometry carries ``geometry_id``,
-``config_type``, ``charges`` (the charge states to label) and ``n_vacancies``.
+Writes one ``geometries/sio2_<host>.xyz.xz`` per host, unless it is there. Every geometry carries
+``geometry_id``, ``config_type``, ``charges`` (the charge states to label) and ``n_vacancies``.
 """
 
 import argparse

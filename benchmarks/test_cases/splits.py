@@ -16,6 +16,10 @@ from ase.io import read, write
 
 DATA = Path(__file__).parents[1] / "reference_data" / "data"
 EVERY, OFFSET = 7, 3
+RESERVOIR = 3.0
+"""Level (eV, on the labels' scale) of the reservoir that takes the electrons of charged cells. The
+average potential of a cell depends on how the cores are smeared, so that the zero of the levels in
+the labels has no meaning; from this one, in the middle of the defect levels, E(Q) is small."""
 
 
 def labelled_frames(system: str, folder: Path = DATA) -> list[Atoms]:
@@ -32,7 +36,8 @@ def prepared(atoms: Atoms) -> Atoms:
     Slabs are moved so that the middle of the cell, where the applied potential of the labels is
     zero, is at z = 0. A Fermi level is kept as a label where there is metal; in an insulator it is
     any number in the gap, and ``gap`` = (highest occupied, lowest empty level) is kept instead. The
-    net force, an error of the grid, is removed.
+    net force, an error of the grid, is removed. Energies of charged cells and levels of insulators
+    are counted from ``RESERVOIR``.
     """
     frame = Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=atoms.pbc)
     given = atoms.info
@@ -49,7 +54,8 @@ def prepared(atoms: Atoms) -> Atoms:
     if 13 in atoms.numbers:
         frame.info["REF_fermi_level"] = given["fermi_level"]
     elif "vbm" in given:
-        frame.info["gap"] = np.array(gap(given))
+        frame.info["gap"] = np.array(gap(given)) - RESERVOIR
+        frame.info["REF_energy"] += RESERVOIR * given["charge"]
     return frame
 
 
