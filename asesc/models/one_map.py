@@ -33,8 +33,9 @@ from asesc.solvers import Aspc, Solution, frozen_jacobian, spectral_radius
 
 # A step is converged fully if its residual exceeds the running median this many times …
 _OUTLIER, _MEMORY = 10.0, 50
-# … and the kernel is built anew if it leaves more than this part of the residual.
-_STALE = 0.2
+# … and the kernel is built anew if it leaves more than this part of the residual: of a matrix, and
+# of a number, which is never better than its map is stiff and costs some fifty maps.
+_STALE, _USELESS = 0.2, 0.9
 # A map is followed with a number for a kernel as long as that leaves less than this.
 _STIFF = 0.7
 _POWER_ITERATIONS = 6
@@ -166,7 +167,8 @@ class OneMap:
         self._learn(step, residual.detach() - first)
         self._x.push(guess - self._x.damping * step)
         multiplier = self._multiplier(problem, equations, state, residual, x)
-        if after > _STALE * before and after > problem.options.tolerance:
+        worn = _STALE if self._kernel is not None and self._kernel.ndim else _USELESS
+        if after > worn * before and after > problem.options.tolerance:
             self._build(problem, equations, x.detach())
         constraint = problem.system.sum((multiplier * residual).sum(-1))
         return replace(

@@ -8,14 +8,19 @@ import torch
 from torch import Tensor
 
 from asesc.electrostatics.field import uniform_field_potential
-from asesc.electrostatics.gaussian import pair_interaction
 from asesc.models.base import Model, Problem, State
 from asesc.models.moments import coefficients_of, read_out_dipole
 from asesc.models.readouts import AtomScalars, AtomVectors, inverse_positive, positive
-from asesc.solvers import Solution, minimise_quadratic_cg, minimise_quadratic_dense
+from asesc.solvers import (
+    Solution,
+    long_wave_inverse,
+    minimise_quadratic_cg,
+    minimise_quadratic_dense,
+)
 
 _HARDNESS = 5.0  # V/e, start of the learned hardness
 _STIFFNESS = 20.0  # V/(e Å²), start of the learned inverse polarisability
+_WAVES = 128  # long waves inverted in advance: one kilobyte per unknown
 
 
 class QEq(Model, family="QEq"):
@@ -26,7 +31,8 @@ class QEq(Model, family="QEq"):
     polarisability) come from the environment. The response is metallic: charge flows over any
     distance, fragments carry fractional charges, and the polarisability of a chain grows like
     its length cubed. One dense Cholesky solve, O(N³); for one structure of more than
-    ``SCFOptions.dense_limit`` unknowns conjugate gradients with products J p.
+    ``SCFOptions.dense_limit`` unknowns conjugate gradients with products J p, in which long waves
+    are inverted in advance.
 
     Parameters
     ----------
@@ -96,9 +102,10 @@ def _minimise_by_products(
 ) -> tuple[Tensor, Tensor, Solution]:
     """The same for one structure by conjugate gradients, which never form the matrix."""
     coulomb, shape = problem.coulomb, drive.shape
-    variance = 2 * problem.basis.widths.detach() ** 2
-    alone = pair_interaction(variance.new_zeros(len(variance), 3), variance, problem.basis.lmax)
-    curvature = stiffness.detach() + alone.diagonal(dim1=-2, dim2=-1)
+    with torch.no_grad():
+        waves = coulomb.lowk_basis(_WAVES)
+        beyond = (coulomb.diag() - waves.square().sum(-1)).clamp(min=0)
+        inverse = long_wave_inverse((stiffness + beyond).flatten(), waves.flatten(0, 1))
 
     def apply(x: Tensor) -> Tensor:
         p = x.reshape(shape)
@@ -109,7 +116,10 @@ def _minimise_by_products(
         drive.flatten(),
         _is_charge(drive).flatten(),
         problem.system.charge[0],
-        precondition=lambda r: r / curvature.flatten(),
+        start=None if problem.start is None else problem.start.flatten(),
+        precondition=inverse,
+        tolerance=problem.options.tolerance,
+        max_iterations=problem.options.max_maps,
     )
     return x.reshape(shape), multiplier[None], solution
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any, ClassVar
 
 import torch
@@ -22,9 +23,9 @@ from asesc.models.transfers import TransferModel, itinerant_dipole
 from asesc.solvers import (
     Solution,
     attach_derivatives,
-    frozen_jacobian,
-    solve_fixed_point,
+    response_inverse,
     solve_linear,
+    solve_response,
 )
 
 _HARDNESS = 2.0  # V/e, start of the learned hardness
@@ -90,7 +91,7 @@ class SplitChargeEquilibration(TransferModel, family="SplitChargeEquilibration")
 
     The atomic polarisability is positive semidefinite: an isotropic part plus Σ_j b_ij r̂ r̂ᵀ,
     b_ij ≥ 0. One dense LU factorisation of size 4N, O(N³), without graph; beyond
-    ``SCFOptions.dense_limit`` unknowns by products with J, O(N M) memory per iteration.
+    ``SCFOptions.dense_limit`` unknowns by conjugate gradients with products J p.
 
     Parameters
     ----------
@@ -161,20 +162,47 @@ def _equilibrate(problem: Problem, response: Response) -> tuple[Tensor, Solution
     def residual(p: Tensor) -> Tensor:
         return p - _respond(problem, response, p).coefficients
 
-    def without_graph(p: Tensor) -> Tensor:
-        return p - _respond(problem, fixed, p).coefficients
-
     if problem.is_small:
         problem.require_dense_memory()
         start = torch.zeros_like(response.electronegativity)
         return solve_linear(residual, start, layout=layout, jacobian=_jacobian(problem, fixed))
-    start = (
-        problem.start if problem.start is not None else torch.zeros_like(fixed.electronegativity)
+    nothing = torch.zeros_like(fixed.electronegativity)
+    rhs = _respond(problem, fixed, nothing).coefficients.detach()
+    products = partial(_susceptible, problem, fixed), partial(_stiff, problem, fixed)
+    p, solution = solve_response(
+        *products, rhs, layout=layout, start=_start(problem, rhs), options=problem.options
     )
-    options = problem.options
-    p, solution = solve_fixed_point(without_graph, start, layout=layout, options=options)
-    inverse = frozen_jacobian(without_graph, p, layout=layout, options=options)
+    inverse = response_inverse(*products, layout=layout, options=problem.options)
     return attach_derivatives(p, residual, inverse), solution
+
+
+def _start(problem: Problem, rhs: Tensor) -> Tensor | None:
+    """The density to start from, with the net charge of the one sought."""
+    if problem.start is None:
+        return None
+    system, start = problem.system, problem.start.detach().clone()
+    missing = system.sum(rhs[:, 0] - start[:, 0]) / system.counts
+    start[:, 0] += missing[system.batch]
+    return start
+
+
+def _stiff(problem: Problem, response: Response, coefficients: Tensor) -> Tensor:
+    """K p = (J + η) p without graph, (N, M)."""
+    with torch.no_grad():
+        hard = coefficients_of(response.hardness * coefficients[:, 0], None, problem.basis.lmax)
+        return problem.coulomb.potential(coefficients) + hard
+
+
+def _susceptible(problem: Problem, response: Response, potential: Tensor) -> Tensor:
+    """S u = (L_g u, α u) without graph, (N, M)."""
+    edges = problem.features.edges
+    drive = potential[edges.source, 0] - potential[edges.target, 0]
+    flow = torch.zeros_like(potential[:, 0])
+    charges = flow.index_add(0, edges.source, response.conductance * drive)
+    dipoles = None
+    if problem.basis.lmax > 0:
+        dipoles = torch.einsum("nab,nb->na", response.polarizability, potential[:, 1:4])
+    return coefficients_of(charges, dipoles, problem.basis.lmax)
 
 
 @torch.no_grad()

@@ -133,6 +133,7 @@ def minimise_quadratic_cg(
     constraint: Tensor,
     target: Tensor,
     *,
+    start: Tensor | None = None,
     precondition: Callable[[Tensor], Tensor] | None = None,
     tolerance: float = 1e-10,
     max_iterations: int = 500,
@@ -151,10 +152,14 @@ def minimise_quadratic_cg(
         v = A p for a vector (n,); A symmetric and positive definite on the plane.
     linear, constraint : Tensor, (n,)
     target : Tensor, ()
+    start : Tensor, (n,), optional
+        Near the solution; need not be on the plane.
     precondition : callable, optional
-        Approximate A⁻¹, symmetric positive definite.
+        Approximate A⁻¹, symmetric positive definite, e.g.
+        :func:`~asesc.solvers.precondition.long_wave_inverse`.
     tolerance : float
-        On the largest component of the projected gradient.
+        On the largest component of the projected gradient, also in backward passes. The error of a
+        force is about twice that of the gradient, the error of the energy goes with its square.
 
     Returns
     -------
@@ -169,13 +174,17 @@ def minimise_quadratic_cg(
     """
     _require_finite(linear, target)
     plane = _Plane(apply, constraint.detach(), precondition, tolerance, max_iterations)
+
+    def on_plane(x: Tensor) -> Tensor:
+        return x + constraint * ((target - constraint @ x) / (constraint @ constraint))
+
     with torch.no_grad():
-        start = constraint * (target / (constraint @ constraint))
-        step, solution = plane.solve(linear + apply(start))
-        x = start - step
+        x = on_plane(torch.zeros_like(linear) if start is None else start)
+        step, solution = plane.solve(linear + apply(x))
+        x = x - step
     for _ in range(derivatives if torch.is_grad_enabled() else 0):
-        on_plane = x + constraint * ((target - constraint @ x) / (constraint @ constraint))
-        x = on_plane - frozen_inverse(linear + apply(on_plane), plane.inverse)
+        x = on_plane(x)
+        x = x - frozen_inverse(linear + apply(x), plane.inverse)
     multiplier = -(constraint @ (linear + apply(x))) / (constraint @ constraint)
     return x, multiplier, solution
 
@@ -210,7 +219,7 @@ class _Plane:
         z = self._project(self._precondition(residual))
         direction, rz = z, residual @ z
         history = [float(residual.abs().max())]
-        while history[-1] > self._tolerance:
+        while not history[-1] <= self._tolerance:  # nor is NaN the end
             if len(history) > self._max_iterations:
                 raise IllPosedError(
                     f"conjugate gradients stopped at residual {history[-1]:.2e} after "

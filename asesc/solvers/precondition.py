@@ -1,4 +1,4 @@
-"""Screening of long waves: what Kerker mixing is to plane waves, for atom-centred densities."""
+"""Long waves, which need most iterations: screened in a map, inverted in a quadratic form."""
 
 from __future__ import annotations
 
@@ -35,6 +35,35 @@ def long_waves(depth: Tensor, *, layout: BlockLayout, n_components: int, count: 
     mean = padded.sum(1, keepdim=True) / inside.sum(1, keepdim=True)
     waves = layout.unpad(padded - mean)
     return torch.nn.functional.pad(waves[:, None], (0, 0, 0, n_components - 1))
+
+
+def long_wave_inverse(diagonal: Tensor, waves: Tensor) -> Callable[[Tensor], Tensor]:
+    """r → (D + W Wᵀ)⁻¹ r for the waves in which the Coulomb operator is largest.
+
+    By Woodbury's identity  D⁻¹ − D⁻¹ W (1 + Wᵀ D⁻¹ W)⁻¹ Wᵀ D⁻¹, symmetric positive definite however
+    the atoms cluster, since the overlap of the waves is not approximated. What is left to conjugate
+    gradients does not grow with the structure until waves beyond those of W are long again.
+
+    Parameters
+    ----------
+    diagonal : Tensor, (n,)
+        D > 0.
+    waves : Tensor, (n, K)
+        W, e.g. of :meth:`~asesc.electrostatics.CoulombOperator.lowk_basis`.
+
+    Notes
+    -----
+    Time O(n K²) once and O(n K) per product; memory O(n K).
+    """
+    scaled = waves / diagonal[:, None]
+    gram = torch.eye(waves.shape[1], dtype=waves.dtype, device=waves.device) + waves.T @ scaled
+    factor = torch.linalg.cholesky(gram)
+
+    def apply(r: Tensor) -> Tensor:
+        inside = torch.cholesky_solve((scaled.T @ r)[:, None], factor)[:, 0]
+        return r / diagonal - scaled @ inside
+
+    return apply
 
 
 def estimate_susceptibility(

@@ -7,6 +7,7 @@ from dataclasses import replace
 import pytest
 import torch
 from ase import Atoms
+from ase.build import bulk
 from scipy.special import gamma, gammainc
 
 from asesc.density import GaussianBasis
@@ -259,3 +260,23 @@ def test_missing_cells_are_refused():
         boundary_for("auto", (True, True, False)).bind(
             replace(flat, pbc=(True, True, False)), basis_of(1, 0, 1.0)
         )
+
+
+def test_long_waves_are_part_of_the_operator():
+    """J − W Wᵀ has no negative energies on neutral densities, and vanishes with all waves in W."""
+    generator = torch.Generator().manual_seed(3)
+    system = replace(
+        System.from_atoms(bulk("NaCl", "rocksalt", 5.64, cubic=True)),
+        positions=4.0 * torch.rand(8, 3, dtype=torch.float64, generator=generator),
+    )
+    basis = basis_of(8, 1, 1.2)
+    neutral = torch.eye(32, dtype=torch.float64)
+    is_charge = torch.tensor([1.0, 0, 0, 0], dtype=torch.float64).repeat(8)
+    neutral -= torch.outer(is_charge, is_charge) / 8
+    operator = Periodic().bind(system, basis)
+    dense = neutral @ operator.dense()[0] @ neutral
+    for n, left in ((40, 10.0), (1200, 1e-3)):
+        w = neutral @ operator.lowk_basis(n).flatten(0, 1)
+        rest = dense - w @ w.T
+        assert float(torch.linalg.eigvalsh(rest)[0]) > -1e-3
+        assert float(rest.abs().max()) < left

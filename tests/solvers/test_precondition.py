@@ -8,7 +8,13 @@ import pytest
 import torch
 from responses import layout_of
 
-from asesc.solvers import SCFOptions, estimate_susceptibility, long_waves, screening
+from asesc.solvers import (
+    SCFOptions,
+    estimate_susceptibility,
+    long_wave_inverse,
+    long_waves,
+    screening,
+)
 
 
 def load_benchmark():
@@ -109,3 +115,12 @@ def test_the_field_in_a_slab_is_screened():
     applied = float(slab.external[4] - slab.external[7])
     assert abs(float(u[4] - u[7])) < 0.02 * applied
     assert float(p.sum().abs()) < 12 * SCFOptions().tolerance
+
+
+def test_long_wave_inverse_is_that_of_diagonal_and_waves():
+    generator = torch.Generator().manual_seed(0)
+    diagonal = 1 + torch.rand(12, dtype=torch.float64, generator=generator)
+    waves = torch.randn(12, 5, dtype=torch.float64, generator=generator)
+    r = torch.randn(12, dtype=torch.float64, generator=generator)
+    whole = torch.diag(diagonal) + waves @ waves.T
+    torch.testing.assert_close(long_wave_inverse(diagonal, waves)(r), torch.linalg.solve(whole, r))

@@ -1,0 +1,139 @@
+"""Iterations and time of matrix-free charge equilibration, from 192 to 98 304 atoms.
+
+Charges and dipoles with σ = 1.5 Å at the density of liquid water, hardness 7 V/e: as a QEq model
+has it, a metal, whose stiffness grows like L². Cold: from nothing. Warm: the atoms are displaced by
+0.01 Å (root mean square) per frame along straight lines, from the last solution and from the last
+three extrapolated. The residual is relative to that of the cold start.
+
+    pip install asesc[fast]
+    OMP_NUM_THREADS=1 python benchmarks/charge_equilibration.py            # up to 12 288 atoms
+    OMP_NUM_THREADS=1 python benchmarks/charge_equilibration.py 98304      # one size
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+import torch
+from coulomb_cases import bind, row
+from electrostatics import water_like
+from torch import Tensor
+
+from asesc.electrostatics import CoulombOperator
+from asesc.solvers import Solution, long_wave_inverse, minimise_quadratic_cg
+
+HARDNESS, STIFFNESS = 7.0, 20.0  # V/e, V/(e Å²)
+WAVES = 128
+STEP = 0.01  # Å
+RESULTS = Path(__file__).parent / "results" / "charge_equilibration.md"
+
+
+class Equilibration:
+    """The quadratic energy of one geometry."""
+
+    def __init__(self, operator: CoulombOperator) -> None:
+        n_atoms = operator.system.n_atoms
+        self.operator = operator
+        self.stiffness = torch.full((n_atoms, 4), STIFFNESS, dtype=torch.float64)
+        self.stiffness[:, 0] = HARDNESS
+        generator = torch.Generator().manual_seed(0)
+        self.linear = torch.randn(n_atoms, 4, dtype=torch.float64, generator=generator)
+        self.is_charge = torch.zeros(n_atoms, 4, dtype=torch.float64)
+        self.is_charge[:, 0] = 1
+
+    def jacobi(self) -> Callable[[Tensor], Tensor]:
+        """Division by the diagonal."""
+        diagonal = (self.stiffness + self.operator.diag()).flatten()
+        return lambda r: r / diagonal
+
+    def long_waves(self) -> Callable[[Tensor], Tensor]:
+        """As :class:`asesc.models.QEq` does it."""
+        waves = self.operator.lowk_basis(WAVES)
+        beyond = (self.operator.diag() - waves.square().sum(-1)).clamp(min=0)
+        return long_wave_inverse((self.stiffness + beyond).flatten(), waves.flatten(0, 1))
+
+    def solve(
+        self,
+        precondition: Callable[[Tensor], Tensor],
+        tolerance: float,
+        start: Tensor | None = None,
+    ) -> tuple[Tensor, Solution]:
+        """Density (n,) and report."""
+        shape = self.linear.shape
+
+        def apply(x: Tensor) -> Tensor:
+            p = x.view(shape)
+            return (self.operator.potential(p) + self.stiffness * p).flatten()
+
+        x, _, solution = minimise_quadratic_cg(
+            apply,
+            self.linear.flatten(),
+            self.is_charge.flatten(),
+            torch.zeros((), dtype=torch.float64),
+            start=start,
+            precondition=precondition,
+            tolerance=tolerance * float(self.linear.abs().max()),
+        )
+        return x, solution
+
+
+@torch.no_grad()
+def compare(n_atoms: int) -> str:
+    """One row."""
+    system, _ = water_like(n_atoms, True)
+    generator = torch.Generator().manual_seed(1)
+    motion = STEP / 3**0.5 * torch.randn(n_atoms, 3, dtype=torch.float64, generator=generator)
+    frames = [
+        Equilibration(bind(replace(system, positions=system.positions + k * motion)))
+        for k in range(4)
+    ]
+    first = frames[0]
+    start = time.process_time()
+    inverse = first.long_waves()
+    setup = time.process_time() - start
+    start = time.process_time()
+    cold, solution = first.solve(inverse, 1e-8)
+    seconds = time.process_time() - start
+    within = [1 + sum(r > t * solution.history[0] for r in solution.history[1:]) for t in (1e-6,)]
+    plain = first.solve(first.jacobi(), 1e-8)[1].iterations
+    past = [cold, *(frame.solve(frame.long_waves(), 1e-8)[0] for frame in frames[1:3])]
+    guesses = (past[2], 3 * past[2] - 3 * past[1] + past[0])
+    last = frames[3].long_waves()
+    warm = [frames[3].solve(last, 1e-6, start=guess)[1].iterations for guess in guesses]
+    return row(
+        n_atoms,
+        f"{float(system.cell[0, 0, 0]):.0f}",
+        plain,
+        solution.iterations,
+        within[0],
+        *warm,
+        f"{1e3 * setup:.0f}",
+        f"{1e3 * seconds / (solution.iterations + 2):.1f}",
+        f"{float(cold.view(-1, 4)[:, 0].sum()):.0e}",
+    )
+
+
+def main(sizes: list[int]) -> None:
+    """Print the table; with the default sizes also write it."""
+    torch.set_num_threads(1)
+    table = """\
+| atoms | L, Å | diagonal, to 1e-8 | long waves, to 1e-8 | to 1e-6 | warm to 1e-6, last solution \
+| extrapolated | waves, ms | ms per iteration | Σq, e |
+|---|---|---|---|---|---|---|---|---|---|
+"""
+    for n_atoms in sizes or (192, 648, 1536, 12_288):
+        table += compare(n_atoms)
+    if not sizes:
+        text = f"# Matrix-free charge equilibration\n\n{__doc__.split('    pip')[0]}\n{table}"
+        RESULTS.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main([int(argument) for argument in sys.argv[1:]])
