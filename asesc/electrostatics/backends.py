@@ -30,10 +30,11 @@ from asesc.electrostatics.direct import DirectCoulomb
 from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel
 from asesc.electrostatics.mesh import MeshCoulomb
 from asesc.electrostatics.operator import CoulombOperator
-from asesc.electrostatics.plan import MeshPlan, plan_mesh
+from asesc.electrostatics.plan import MeshPlan, plan_mesh, require_fitting
 from asesc.electrostatics.reciprocal import ReciprocalCoulomb
 from asesc.electrostatics.short_range import ShortRangeCoulomb
-from asesc.errors import InputError, did_you_mean
+from asesc.errors import InputError, SetupError, did_you_mean
+from asesc.memory import available_memory
 from asesc.system import System, cell_volume
 
 Kernel = PeriodicKernel | SlabKernel | OpenKernel
@@ -95,7 +96,9 @@ def bind_backend(
     Raises
     ------
     InputError
-        For an unknown backend, or pairs in a periodic system.
+        For an unknown backend, pairs in a periodic system, or a plan that does not fit.
+    SetupError
+        If the mesh of a huge cell would not fit into memory.
     """
     if backend not in ("auto", *BACKENDS):
         raise InputError(
@@ -120,6 +123,8 @@ def bind_backend(
         report = BackendReport("pairs", torch.finfo(basis.widths.dtype).eps)
     else:
         fraction = spectral_fraction(accuracy)
+        waves = _wave_count(system, basis, kernel, fraction)
+        _require_memory(system, waves, f"{waves:.0e} wave vectors")
         operator = ReciprocalCoulomb(system, basis, kernel=kernel, accuracy=fraction)
         report = BackendReport("direct-k", 10.0 ** (basis.lmax + 1) * fraction)
     if backend == "dense":
@@ -145,7 +150,12 @@ def _bind_mesh(
     mesh: _Mesh,
     plan: MeshPlan | None,
 ) -> CoulombOperator:
+    if plan is not None:
+        require_fitting(plan, system, kernel, width_range=mesh.basis.width_range)
     plan = plan or mesh.plan
+    points = math.prod(plan.shape)
+    n_meshes = system.n_structures * (1 + len(mesh.basis.widths.unique()))
+    _require_memory(system, points * n_meshes, f"a mesh of {points:.0e} points")
     is_compiled = stencil_type(system.positions.device) is CompiledStencil
     operator: CoulombOperator = MeshCoulomb(system, mesh.basis, kernel=kernel, plan=plan)
     name = "mesh"
@@ -161,10 +171,13 @@ def _bind_mesh(
 
 # Costs of one core in milliseconds, measured side by side in benchmarks/coulomb_operator.py.
 _DIRECT_START, _DIRECT_WAVE = 0.3, 3.6e-6
-_MESH_START, _MESH_POINT, _TAP, _COMPILED_TAP = 0.5, 2.2e-5, 7e-6, 2.6e-6
+_MESH_START, _MESH_POINT, _TAP, _COMPILED_TAP = 0.4, 2.1e-5, 7e-6, 1.1e-6
 _PAIR = 1.4e-4
-_OPEN_ATOMS = 400  # pairs are kept as a matrix up to here
+# Pairs are kept as a matrix up to so many atoms, and beyond where a mesh would be mostly empty.
+_OPEN_ATOMS, _OPEN_PAIR = 400, 7e-4
 _GPU_ATOMS = 2000
+
+_BYTES_OF_POINT = 24  # density, field and spectrum on a mesh; less than a wave vector takes
 
 #: Widths that a mesh may be given instead of the narrowest Gaussians, Å.
 _MESH_WIDTHS = (0.5, 0.6, 0.7, 0.85)
@@ -174,13 +187,35 @@ def _direct_cost(system: System, basis: GaussianBasis, kernel: Kernel) -> float:
     """Of one application without a mesh, ms."""
     largest = system.layout.shape[1]
     if isinstance(kernel, OpenKernel):
-        return 0.0 if largest <= _OPEN_ATOMS else math.inf
+        return 0.0 if largest <= _OPEN_ATOMS else _OPEN_PAIR * float(system.counts.square().sum())
     if system.positions.device.type != "cpu":
         return 0.0 if largest <= _GPU_ATOMS else math.inf
     narrow, wide = basis.width_range
     cells = kernel.cells(system, 4 * wide * gaussian_range(1e-9)).detach()
     waves = system.counts * cell_volume(cells) / narrow**3 * (basis.n_components / 4)
     return _DIRECT_START + _DIRECT_WAVE * float(waves.sum())
+
+
+def _wave_count(system: System, basis: GaussianBasis, kernel: Kernel, fraction: float) -> float:
+    """Waves of a half-space below the cutoff, in the box around the sphere."""
+    narrow, wide = basis.width_range
+    decay = math.sqrt(-math.log(fraction))
+    volume = cell_volume(kernel.cells(system, 2 * wide * decay).detach())
+    return 4 * float(volume.sum()) * (decay / narrow / (2 * math.pi)) ** 3
+
+
+def _require_memory(system: System, points: float, what: str) -> None:
+    """Refuse a mesh or a sum over waves that does not fit, before it is made."""
+    needed = _BYTES_OF_POINT * points
+    available = available_memory(system.positions.device)
+    if needed > available:
+        edges = torch.linalg.vector_norm(system.cell, dim=-1).amax(0).tolist()
+        raise SetupError(
+            f"the Coulomb interaction needs {what}, about {needed / 1e9:.0f} GB where "
+            f"{available / 1e9:.1f} GB are available, for {system.n_atoms} atoms in a cell with "
+            f"edges of {', '.join(f'{edge:.3g}' for edge in edges)} Å and pbc={system.pbc}. Make "
+            "directions of mostly vacuum open, atoms.pbc = False, or shrink the cell"
+        )
 
 
 def _cheapest_mesh(

@@ -7,7 +7,9 @@ compiled loops keep them in registers and are several times as fast. numba is op
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import math
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
 from typing import Any
@@ -28,7 +30,7 @@ class CompiledStencil(Stencil):
     def _index(self, first: Tensor, channel: Tensor) -> None:
         _, ny, nz = self.shape
         self._first = torch.cat([first, channel[:, None]], dim=1).numpy()
-        self._line = nz + self.order - 1
+        self._line = nz + _lanes(self.order) - 1
         self._size = np.array(self.shape)
         self._strides = np.array([ny * self._line, self._line])
 
@@ -73,24 +75,33 @@ def is_available() -> bool:
     return find_spec("numba") is not None
 
 
+def _lanes(order: int) -> int:
+    """Points along z that are handled together: the order, in whole groups of four."""
+    return 4 * math.ceil(order / 4)
+
+
 @lru_cache(maxsize=16)
 def compiled_loops(order: int, derivatives: int) -> tuple[Loop, Loop]:
     """``spread`` and ``gather`` for one spline order, compiled on first use and kept on disk.
 
-    Both take the mesh as one array continued by p − 1 points along z, its numbers of points and
-    strides, the first point and channel of every atom (N, 4), weights (3, N, derivatives + 1, p),
-    the terms of every atom (N, T), and where each term is, (derivatives + 1)³.
+    Both take the mesh as one array continued along z, its numbers of points and strides, the first
+    point and channel of every atom (N, 4), weights (3, N, derivatives + 1, p), the terms of every
+    atom (N, T), and where each term is, (derivatives + 1)³.
+
+    Four points along z are loaded, changed and stored together, and indices are unsigned: only
+    then can the compiler see that they are neighbours and use vector instructions, which makes
+    either loop about twice as fast.
     """
     import numba
 
-    m, p = derivatives + 1, order
+    m, p, lanes = derivatives + 1, order, _lanes(order)
+    one, two, three = (np.uint64(n) for n in (1, 2, 3))
     # Sums may be reassociated, so that the processor adds several numbers at once.
     options: Any = {"fastmath": {"contract", "reassoc", "nsz"}, "cache": True, "nogil": True}
 
-    @numba.njit(**options)
     def spread(mesh, size, strides, first, weights, values, column):  # type: ignore[no-untyped-def]
-        line, row = np.zeros((m, m, p)), np.zeros((m, p))
-        wy, start = np.zeros((p, m)), np.zeros(p, np.int64)
+        line, row = np.zeros((m, m, lanes)), np.zeros((m, lanes))
+        start = np.zeros(p, np.uint64)
         for i in range(first.shape[0]):
             for a in range(m):
                 for b in range(m - a):
@@ -100,47 +111,59 @@ def compiled_loops(order: int, derivatives: int) -> tuple[Loop, Loop]:
                             total += values[i, column[a, b, c]] * weights[2, i, c, z]
                         line[a, b, z] = total
             for y in range(p):
-                start[y] = ((first[i, 1] + y) % size[1]) * strides[1] + first[i, 2]
-                for b in range(m):
-                    wy[y, b] = weights[1, i, b, y]
+                start[y] = np.uint64(((first[i, 1] + y) % size[1]) * strides[1] + first[i, 2])
             for x in range(p):
-                plane = (first[i, 3] * size[0] + (first[i, 0] + x) % size[0]) * strides[0]
+                plane = np.uint64(
+                    (first[i, 3] * size[0] + (first[i, 0] + x) % size[0]) * strides[0]
+                )
                 for b in range(m):
-                    for z in range(p):
-                        total = 0.0
+                    for z in range(0, lanes, 4):
+                        s0 = s1 = s2 = s3 = 0.0
                         for a in range(m - b):
-                            total += weights[0, i, a, x] * line[a, b, z]
-                        row[b, z] = total
+                            w = weights[0, i, a, x]
+                            s0 += w * line[a, b, z]
+                            s1 += w * line[a, b, z + 1]
+                            s2 += w * line[a, b, z + 2]
+                            s3 += w * line[a, b, z + 3]
+                        row[b, z], row[b, z + 1], row[b, z + 2], row[b, z + 3] = s0, s1, s2, s3
                 for y in range(p):
-                    at = plane + start[y]
-                    for z in range(p):
-                        total = mesh[at + z]
+                    for z in range(0, lanes, 4):
+                        at = plane + start[y] + np.uint64(z)
+                        s0, s1, s2, s3 = mesh[at], mesh[at + one], mesh[at + two], mesh[at + three]
                         for b in range(m):
-                            total += wy[y, b] * row[b, z]
-                        mesh[at + z] = total
+                            w = weights[1, i, b, y]
+                            s0 += w * row[b, z]
+                            s1 += w * row[b, z + 1]
+                            s2 += w * row[b, z + 2]
+                            s3 += w * row[b, z + 3]
+                        mesh[at], mesh[at + one], mesh[at + two], mesh[at + three] = s0, s1, s2, s3
 
-    @numba.njit(**options)
     def gather(mesh, size, strides, first, weights, values, column):  # type: ignore[no-untyped-def]
-        line, row = np.zeros((m, m, p)), np.zeros((m, p))
-        wy, start = np.zeros((p, m)), np.zeros(p, np.int64)
+        line, row = np.zeros((m, m, lanes)), np.zeros((m, lanes))
+        start = np.zeros(p, np.uint64)
         for i in range(first.shape[0]):
             line[:] = 0.0
             for y in range(p):
-                start[y] = ((first[i, 1] + y) % size[1]) * strides[1] + first[i, 2]
-                for b in range(m):
-                    wy[y, b] = weights[1, i, b, y]
+                start[y] = np.uint64(((first[i, 1] + y) % size[1]) * strides[1] + first[i, 2])
             for x in range(p):
-                plane = (first[i, 3] * size[0] + (first[i, 0] + x) % size[0]) * strides[0]
-                row[:] = 0.0
-                for y in range(p):
-                    at = plane + start[y]
+                plane = np.uint64(
+                    (first[i, 3] * size[0] + (first[i, 0] + x) % size[0]) * strides[0]
+                )
+                for z in range(0, lanes, 4):
                     for b in range(m):
-                        for z in range(p):
-                            row[b, z] += mesh[at + z] * wy[y, b]
+                        s0 = s1 = s2 = s3 = 0.0
+                        for y in range(p):
+                            at, w = plane + start[y] + np.uint64(z), weights[1, i, b, y]
+                            s0 += w * mesh[at]
+                            s1 += w * mesh[at + one]
+                            s2 += w * mesh[at + two]
+                            s3 += w * mesh[at + three]
+                        row[b, z], row[b, z + 1], row[b, z + 2], row[b, z + 3] = s0, s1, s2, s3
                 for a in range(m):
+                    w = weights[0, i, a, x]
                     for b in range(m - a):
-                        for z in range(p):
-                            line[a, b, z] += weights[0, i, a, x] * row[b, z]
+                        for z in range(lanes):
+                            line[a, b, z] += w * row[b, z]
             for a in range(m):
                 for b in range(m - a):
                     for c in range(m - a - b):
@@ -149,7 +172,37 @@ def compiled_loops(order: int, derivatives: int) -> tuple[Loop, Loop]:
                             total += line[a, b, z] * weights[2, i, c, z]
                         values[i, column[a, b, c]] = total
 
-    return spread, gather
+    loops = []
+    for loop in (spread, gather):
+        # Files on disk are named after this. Under one name, processes that compile different
+        # orders at the same time may be handed each other's code.
+        loop.__qualname__ = f"{loop.__name__}_{p}_{m}"
+        loops.append(numba.njit(**options)(loop))
+    with _several_lanes():
+        for compiled in loops:
+            compiled.compile(_signature())
+    return loops[0], loops[1]
+
+
+def _signature() -> tuple[Any, ...]:
+    """Of both loops; all arrays are contiguous."""
+    from numba import float64, int64
+
+    mesh, size, strides = float64[::1], int64[::1], int64[::1]
+    first, weights, values = int64[:, ::1], float64[:, :, :, ::1], float64[:, ::1]
+    return mesh, size, strides, first, weights, values, int64[:, :, ::1]
+
+
+@contextmanager
+def _several_lanes() -> Iterator[None]:
+    """Let the compiler join neighbouring operations, which numba leaves out by default."""
+    from numba import config
+
+    before, config.SLP_VECTORIZE = config.SLP_VECTORIZE, 1
+    try:
+        yield
+    finally:
+        config.SLP_VECTORIZE = before
 
 
 @lru_cache(maxsize=8)

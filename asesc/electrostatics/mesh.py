@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
 from typing import Any
@@ -21,7 +22,13 @@ from torch import Tensor
 from asesc.density import GaussianBasis
 from asesc.density.harmonics import MONOMIALS
 from asesc.electrostatics.compiled import stencil_type
-from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel, reciprocal
+from asesc.electrostatics.kernels import (
+    ElectrodeKernel,
+    OpenKernel,
+    PeriodicKernel,
+    SlabKernel,
+    reciprocal,
+)
 from asesc.electrostatics.open_mesh import open_green_function
 from asesc.electrostatics.operator import CoulombOperator, Receivers, require_wider
 from asesc.electrostatics.plan import MeshPlan, mesh_cells, plan_mesh
@@ -61,14 +68,9 @@ class MeshCoulomb(CoulombOperator):
     ) -> None:
         super().__init__(system, basis)
         self.plan, self._kernel = plan, kernel
-        cells = mesh_cells(system, kernel, plan)
-        size = system.positions.new_tensor(plan.shape)
-        # ∂x/∂r of x in mesh spacings; rows belong to the mesh directions.
-        per_point = reciprocal(cells) * (size[:, None] / (2 * math.pi))
+        tables = _tables(kernel, mesh_cells(system, kernel, plan), plan, basis.lmax)
         widths, group = basis.widths.unique(return_inverse=True)
-        self._x = system.layout.unpad(
-            system.layout.pad(system.positions) @ per_point.transpose(1, 2)
-        )
+        self._x = self._turn(system.positions, tables.per_point.transpose(1, 2))
         self._stencil = stencil_type(self._x.device)(
             self._x,
             plan.shape,
@@ -76,9 +78,7 @@ class MeshCoulomb(CoulombOperator):
             channel=group * system.n_structures + system.batch,
             n_channels=len(widths) * system.n_structures,
         )
-        self._angular = _angular(per_point, basis.lmax)
-        self._k2 = _wave_vectors(cells, plan.shape).square().sum(-1)
-        self._green = _green_function(kernel, cells, plan)
+        self._angular, self._k2, self._green = tables.angular, tables.k2, tables.green
         self._widths = widths
         self._damping = self._beyond_narrowest(1.0) if len(widths) > 1 else None
 
@@ -162,6 +162,62 @@ def dense_columns(operator: CoulombOperator, apply: Callable[[Tensor], Tensor]) 
     dense = torch.stack(columns, dim=-1)
     real = rows[:, :, None] & rows[:, None]
     return dense * real.view(n_structures, *[1] * (dense.ndim - 3), n * m, n * m)
+
+
+@dataclass(frozen=True)
+class _Tables:
+    """All that depends on the cell only.
+
+    Parameters
+    ----------
+    per_point : Tensor, (B, 3, 3)
+        ∂x/∂r of x in mesh spacings; rows belong to the mesh directions.
+    angular : Tensor, (B, M, T)
+        Of :func:`_angular`.
+    k2, green : Tensor, (B, nx, ny, nz/2 + 1)
+        k², and the Green function on the half mesh of a real transform.
+    """
+
+    per_point: Tensor
+    angular: Tensor
+    k2: Tensor
+    green: Tensor
+
+
+def _tables(
+    kernel: PeriodicKernel | SlabKernel | OpenKernel, cells: Tensor, plan: MeshPlan, lmax: int
+) -> _Tables:
+    """Made anew where the cell is differentiated; otherwise those of the last cells are kept."""
+    if cells.requires_grad or isinstance(kernel, ElectrodeKernel):
+        return _make_tables(kernel, cells, plan, lmax)
+    axis = kernel.axis if isinstance(kernel, SlabKernel) else None
+    numbers = cells.cpu().numpy()
+    return _kept_tables(
+        type(kernel), axis, numbers.tobytes(), plan, lmax, cells.dtype, cells.device
+    )
+
+
+@lru_cache(maxsize=4)
+@torch.inference_mode(False)
+def _kept_tables(
+    kernel: type[PeriodicKernel | SlabKernel | OpenKernel],
+    axis: int | None,
+    numbers: bytes,
+    plan: MeshPlan,
+    lmax: int,
+    dtype: torch.dtype,
+    device: torch.device,
+) -> _Tables:
+    cells = torch.frombuffer(bytearray(numbers), dtype=dtype).view(-1, 3, 3).to(device)
+    return _make_tables(kernel() if axis is None else kernel(axis), cells, plan, lmax)
+
+
+def _make_tables(
+    kernel: PeriodicKernel | SlabKernel | OpenKernel, cells: Tensor, plan: MeshPlan, lmax: int
+) -> _Tables:
+    per_point = reciprocal(cells) * (cells.new_tensor(plan.shape)[:, None] / (2 * math.pi))
+    k2 = _wave_vectors(cells, plan.shape).square().sum(-1)
+    return _Tables(per_point, _angular(per_point, lmax), k2, _green_function(kernel, cells, plan))
 
 
 def _angular(per_point: Tensor, lmax: int) -> Tensor:

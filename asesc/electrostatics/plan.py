@@ -18,6 +18,7 @@ from asesc.electrostatics.accuracy import (
 from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel, extents
 from asesc.electrostatics.reduction import short_vectors, skewness
 from asesc.electrostatics.stencil import good_size
+from asesc.errors import InputError
 from asesc.system import System
 
 # Relative CPU cost of one point of a stencil and of one point of the mesh (two transforms).
@@ -113,6 +114,41 @@ def plan_mesh(
         accuracy,
         tuple(tuple(tuple(row) for row in turn) for turn in turns.long().tolist()),
     )
+
+
+def require_fitting(
+    plan: MeshPlan,
+    system: System,
+    kernel: PeriodicKernel | SlabKernel | OpenKernel,
+    *,
+    width_range: tuple[float, float],
+) -> None:
+    """Refuse a kept plan where its mesh would give wrong numbers.
+
+    Raises
+    ------
+    InputError
+        If it is for other widths or another number of structures, or if the atoms have spread
+        beyond its box along an open axis.
+    """
+    if not math.isclose(plan.width, width_range[0]) or len(plan.vectors) != system.n_structures:
+        raise InputError(
+            f"the plan is for {len(plan.vectors)} structures and Gaussians of {plan.width:.3g} Å, "
+            f"but there are {system.n_structures} with {width_range[0]:.3g} Å; make a new one by "
+            "leaving out plan=…"
+        )
+    for axis, room in enumerate(_room(system, kernel, width_range, plan.accuracy)):
+        length = plan.lengths[axis]
+        if (room is None) != (length is None):
+            raise InputError(
+                f"the plan is for another boundary than pbc={system.pbc}; leave out plan=…"
+            )
+        if room is not None and length is not None and 2 * (room.extent + room.rim) > 1.02 * length:
+            raise InputError(
+                f"along axis {axis} the atoms extend over {room.extent:.4g} Å, for which the mesh "
+                f"of the plan, {length:.4g} Å long, is too short; make a new one by leaving out "
+                "plan=…"
+            )
 
 
 @dataclass(frozen=True)

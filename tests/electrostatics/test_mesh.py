@@ -12,6 +12,7 @@ from asesc.electrostatics import BOUNDARIES, CoulombOperator, boundary_for
 from asesc.electrostatics.accuracy import mesh_error
 from asesc.electrostatics.boundary import Open, Periodic, Slab
 from asesc.electrostatics.plan import plan_mesh
+from asesc.errors import InputError, SetupError
 from asesc.system import System
 
 FREE = (False, False, False)
@@ -261,6 +262,32 @@ def test_a_kept_plan_makes_the_energy_smooth_in_the_cell():
     fresh, many = energies(None)
     assert len(one_mesh) == 1 < len(many)
     assert roughness(kept) < 0.1 * roughness(fresh)
+
+
+def test_plans_that_do_not_fit_are_refused():
+    system, basis = random_system(8, FREE), GaussianBasis(0, widths(8, 1.0))
+    plan = bind(system, basis, backend="mesh").report.plan
+    bind(replace(system, positions=1.001 * system.positions), basis, backend="mesh", plan=plan)
+    wide = replace(system, positions=2 * system.positions)
+    with pytest.raises(InputError, match=r"axis \d the atoms extend over .* too short"):
+        bind(wide, basis, backend="mesh", plan=plan)
+    with pytest.raises(InputError, match=r"Gaussians of 1 Å, but there are 1 with 1\.1 Å"):
+        bind(system, GaussianBasis(0, widths(8, 1.1)), backend="mesh", plan=plan)
+    with pytest.raises(InputError, match="another boundary"):
+        bind(replace(system, pbc=BULK), basis, backend="mesh", plan=plan)
+
+
+def test_huge_empty_cells():
+    """A box of 4 779 Å is refused in words before its mesh is made; open, it costs nothing."""
+    system, basis = random_system(8, BULK), GaussianBasis(0, widths(8, 1.0))
+    huge = replace(system, cell=4779 * torch.eye(3, dtype=torch.float64)[None])
+    for backend in ("auto", "mesh", "direct-k"):
+        with pytest.raises(SetupError, match=r"about \d+ GB where .* atoms.pbc = False"):
+            bind(huge, basis, backend=backend)
+    assert bind(replace(huge, pbc=FREE), basis).report.backend == "pairs"
+    far = replace(random_system(500, FREE), cell=system.cell)
+    far.positions[250:] += 1000
+    assert bind(far, GaussianBasis(0, widths(500, 1.0))).report.backend == "pairs"
 
 
 def test_small_motions_along_open_axes_keep_the_mesh():
