@@ -1,0 +1,43 @@
+"""Operators, errors and rows of tables that the benchmarks of the Coulomb operator share."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Any
+
+import torch
+from electrostatics import SIGMA
+from torch import Tensor
+
+from asesc.density import GaussianBasis
+from asesc.electrostatics import CoulombOperator, boundary_for
+from asesc.system import System
+
+
+def bind(
+    system: System, *, width: float = SIGMA, lmax: int = 1, **keywords: Any
+) -> CoulombOperator:
+    """The operator of a system with one width."""
+    widths = torch.full((system.n_atoms,), width, dtype=torch.float64)
+    boundary = boundary_for("auto", system.pbc)
+    return boundary.bind(system, GaussianBasis(lmax, widths), **keywords)
+
+
+def energy_and_forces(system: System, p: Tensor, **keywords: Any) -> tuple[float, Tensor]:
+    """Bind, energy and forces."""
+    positions = system.positions.clone().requires_grad_()
+    energy = bind(replace(system, positions=positions), **keywords).energy(p).sum()
+    (gradient,) = torch.autograd.grad(energy, positions)
+    return float(energy.detach()), -gradient
+
+
+def force_error(forces: Tensor, reference: Tensor) -> float:
+    """Relative root-mean-square error."""
+    return float((forces - reference).norm() / reference.norm())
+
+
+def row(*cells: Any) -> str:
+    """One line of a table; also printed."""
+    line = "| " + " | ".join(str(cell) for cell in cells) + " |"
+    print(line, flush=True)
+    return line + "\n"
