@@ -187,17 +187,21 @@ def _tensors(model: Potential) -> bytes:
     return save({name: w.cpu().contiguous().clone() for name, w in model.weights().items()})
 
 
-# A pool of processes gets the same calculator with every task.
-@lru_cache(maxsize=2)
 def _open_again(source: str, sha256: str, dtype: str, device: str) -> OpenedModel:
-    opened = open_model(source, dtype=dtype, device=device)
-    if opened.sha256 != sha256:
+    here = model_card(source).sha256
+    if here != sha256:
         raise ModelFormatError(
             f"the pickled calculator used model {source!r} with sha256 {sha256[:12]}…, but the "
-            f"model of that name here has {opened.sha256[:12]}…: its numbers would differ. "
+            f"model of that name here has {here[:12]}…: its numbers would differ. "
             "Install the same version of the model"
         )
-    return opened
+    return _opened_once(source, sha256, dtype, device)
+
+
+# A pool of processes gets the same calculator with every task.
+@lru_cache(maxsize=2)
+def _opened_once(source: str, sha256: str, dtype: str, device: str) -> OpenedModel:
+    return open_model(source, dtype=dtype, device=device)
 
 
 def _rebuild(
