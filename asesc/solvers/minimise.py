@@ -35,6 +35,7 @@ def minimise(
     hessian: Map | None = None,
     precondition: Map | None = None,
     convex: bool = False,
+    radius: float = torch.inf,
 ) -> tuple[Tensor, Solution]:
     """A minimum of E(x) in x (N, M), without graph: Newton's method in a trust region.
 
@@ -65,6 +66,9 @@ def minimise(
         A promise of the caller that saves the last look at the curvature and thus one Hessian or
         about 40 products; the gradient then decides alone, to which the energy error is of second
         order.
+    radius : float
+        Of the trust region at first. A small one keeps the search in the basin of the start, which
+        one long Newton step from a nearly flat place would leave.
 
     Raises
     ------
@@ -77,7 +81,7 @@ def minimise(
     blocks = Blocks(layout, start)
     dense = hessian is not None and blocks.dimension <= options.dense_limit
     surface = _Surface(energy, blocks, options, hessian if dense else None, precondition)
-    search = _Search(surface, blocks.of(start.detach()), options, convex)
+    search = _Search(surface, blocks.of(start.detach()), options, convex, radius)
     while bool(search.active.any()):
         search.advance()
     solution = search.solution("Newton" if dense else "Newton-CG")
@@ -144,12 +148,14 @@ class _Surface:
 class _Search:
     """Where every structure stands, how far its model is trusted, and what it has cost."""
 
-    def __init__(self, surface: _Surface, x: Tensor, options: SCFOptions, convex: bool) -> None:
+    def __init__(
+        self, surface: _Surface, x: Tensor, options: SCFOptions, convex: bool, radius: float
+    ) -> None:
         self._surface, self._options, self._convex = surface, options, convex
         self.x = x
         self._value, self._gradient = surface(x)
         self._start, self._first = x.abs().amax(-1), self._value
-        self._radius = torch.full_like(self._value, torch.inf)
+        self._radius = torch.full_like(self._value, radius)
         self._model: DenseModel | ProductModel | None = None
         self._saddles = 0
         self._rounded = torch.zeros_like(self._value, dtype=torch.bool)

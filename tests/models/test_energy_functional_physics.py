@@ -7,16 +7,19 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from builders import random_model
+from builders import NUMBERS, random_model
 from functional_models import uniform_model
 from scipy.optimize import brentq
 
+from asesc.electrostatics.field import along_open_axes
 from asesc.electrostatics.gaussian import pair_interaction
 from asesc.errors import InputError, SeveralMinimaWarning
+from asesc.models import energy_functional
 from asesc.models.readouts import edge_envelope
 from asesc.response import polarizability
 from asesc.solvers import SCFOptions
 from asesc.system import System
+from asesc.testing.torture import hard_input
 from asesc.units import COULOMB
 
 SPACING = 2.5  # Å; second neighbours are beyond the cutoff of the test models
@@ -264,6 +267,26 @@ class TestDimer:
         sites = torch.tensor([1.0, -1.0], dtype=torch.float64)
         with pytest.raises(InputError, match="one weight ≥ 0 per atom"):
             self.model(3.0)(replace(chain(2), charge_sites=sites))
+
+
+@pytest.mark.parametrize("number", [34, 97, 139])
+def test_charge_ends_in_the_well_it_was_put_in(number, monkeypatch):
+    """Steps that are short at first stay in the basin, like the steepest descent: ever shorter ones
+    end in the same place. Whole Newton steps end 0.6 e away here, 0.2 to 0.4 eV higher.
+    """
+    model = random_model("EnergyFunctional", functional="localised")
+    _, system = hard_input(NUMBERS, number)
+    if bool((system.charge != 0).any()):
+        system = replace(system, electric_field=along_open_axes(system, system.electric_field))
+    with torch.no_grad():
+        found = model(system)
+        ends = []
+        for radius in (0.02, torch.inf):
+            monkeypatch.setattr(energy_functional, "_WITHIN_A_WELL", radius)
+            ends.append(model(system))
+    near, far = (float((end.density.charges - found.density.charges).abs().max()) for end in ends)
+    assert near < 1e-7 and far > 0.5
+    assert float(ends[1].energy) > float(found.energy) + 0.1
 
 
 def test_a_warm_start_saves_maps_and_changes_nothing():

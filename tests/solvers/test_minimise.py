@@ -94,6 +94,24 @@ def test_double_wells_end_in_a_well(dense, start):
 
 
 @both
+def test_a_small_radius_stays_in_the_basin_of_the_start(dense):
+    """E = 1 − cos x from x = 1.5, where the slope is 1 and the curvature 0.07.
+
+    A whole Newton step of −14 ends near −4π, where the energy is as low as at the bottom, x = 0, of
+    the well of the start.
+    """
+
+    def energy(x: torch.Tensor) -> torch.Tensor:
+        return per_structure(1 - torch.cos(x))
+
+    start = ZERO + 1.5
+    near, _ = solve(energy, start, dense, radius=0.1)
+    torch.testing.assert_close(near, torch.zeros_like(near))
+    away, _ = solve(energy, start, dense)
+    assert float(away.abs().min()) > 6
+
+
+@both
 def test_a_saddle_point_is_left(dense):
     """E = (x² − 1)² + y² on one atom, from its saddle point (0, 0), where the gradient is zero."""
     layout = layout_of(1)
