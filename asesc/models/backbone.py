@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -134,13 +134,16 @@ class Backbone(nn.Module):
     def forward(self, system: System) -> Features:
         """Features of a system; energies and edge vectors come back in float64."""
         edges = find_edges(system, self.cutoff)
-        # Single precision counts ångströms from the centre: far from the origin it has few digits.
-        nearby = replace(system, positions=system.positions - _centres(system))
-        inputs = mace_inputs(nearby, edges, self.mace.atomic_numbers, self.dtype)
+        edge_vectors = edges.vectors(system)
+        inputs = mace_inputs(system, edges, self.mace.atomic_numbers, self.dtype)
+        # mace forms r_j − r_i + shift and nothing else. In single precision the differences would
+        # lose digits with the size of the structure; rounded as a whole they keep all.
+        inputs["positions"] = torch.zeros_like(inputs["positions"])
+        inputs["shifts"] = edge_vectors.to(self.dtype)
         output = self.mace(inputs, compute_force=False)
         scalars, vectors = self._split(output["node_feats"])
         energies = output["node_energy"].double()
-        return Features(scalars, vectors, energies, edges, edges.vectors(system))
+        return Features(scalars, vectors, energies, edges, edge_vectors)
 
     def index_of(self, numbers: Tensor) -> Tensor:
         """Position of every atomic number in ``elements``, (N,)."""
@@ -154,12 +157,6 @@ class Backbone(nn.Module):
             vectors.append(block.reshape(len(features), n_v, 3))
             start += product.linear.irreps_out.dim
         return torch.cat(scalars, -1), torch.cat(vectors, 1)
-
-
-def _centres(system: System) -> Tensor:
-    """Mean position of every atom's structure, (N, 3), as a constant: no energy depends on it."""
-    positions = system.positions.detach()
-    return (system.sum(positions) / system.counts[:, None])[system.batch]
 
 
 def mace_inputs(

@@ -67,3 +67,21 @@ def test_single_precision_does_not_mind_the_distance_from_the_origin(pbc):
     here, there = (energy_and_forces(single, system) for system in (near, far))
     torch.testing.assert_close(there.prediction.energy, here.prediction.energy, rtol=2e-6, atol=0)
     torch.testing.assert_close(there.forces, here.forces, rtol=1e-5, atol=1e-3)
+
+
+def test_single_precision_does_not_mind_the_size_of_the_structure():
+    """Of two copies 10⁴ Å apart each has the short-range energy and forces of one alone."""
+    single = LocalCharges(**random_model("LocalCharges").hyperparameters)
+    single.load_weights(random_model("LocalCharges").weights())
+    single.set_dtype(torch.float32)
+    one = example_system(NUMBERS, (False, False, False))
+    far = one.positions + torch.tensor([1e4, -7e3, 4e3]).double()
+    two = replace(
+        one,
+        positions=torch.cat([one.positions, far]),
+        numbers=one.numbers.repeat(2),
+        batch=one.batch.repeat(2),
+    )
+    with torch.no_grad():
+        alone, both = (single.backbone(system).energies for system in (one, two))
+    torch.testing.assert_close(both, alone.repeat(2), rtol=2e-6, atol=1e-7)
