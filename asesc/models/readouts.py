@@ -146,6 +146,29 @@ class EdgeScalars(nn.Module):
         return (both * bonds[..., None]).sum(-2)
 
 
+def bond_polarizability(features: Features, isotropic: Tensor, bonds: Tensor) -> Tensor:
+    """α_i = a_i 1 + Σ_j b_ij r̂_ij r̂_ijᵀ, positive semidefinite for a_i, b_ij ≥ 0.
+
+    Parameters
+    ----------
+    features : Features
+    isotropic : Tensor, (N,), e Å²/V
+        a_i.
+    bonds : Tensor, (E,), e Å²/V
+        b_ij of every directed edge, of atom i.
+
+    Returns
+    -------
+    Tensor, (N, 3, 3), e Å²/V
+    """
+    vectors = features.edge_vectors
+    along = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
+    outer = bonds[:, None, None] * along[:, :, None] * along[:, None, :]
+    identity = torch.eye(3, dtype=bonds.dtype, device=bonds.device)
+    diagonal = isotropic[:, None, None] * identity
+    return diagonal.index_add(0, features.edges.source, outer)
+
+
 def _bessel(distance: Tensor, cutoff: float, count: int) -> Tensor:
     """Radial Bessel functions √(2/r_c) sin(nπr/r_c)/r of n = 1 … ``count``, (E, count)."""
     n = torch.arange(1, count + 1, dtype=distance.dtype, device=distance.device)

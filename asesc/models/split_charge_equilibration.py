@@ -15,6 +15,7 @@ from asesc.models.moments import coefficients_of
 from asesc.models.readouts import (
     AtomScalars,
     AtomVectors,
+    bond_polarizability,
     edge_envelope,
     inverse_positive,
     positive,
@@ -143,16 +144,12 @@ class SplitChargeEquilibration(TransferModel, family="SplitChargeEquilibration")
         )
 
     def _polarizability(self, features: Features, raw_bonds: Tensor, decay: Tensor) -> Tensor:
-        """α_i = a_i 1 + Σ_j b_ij r̂_ij r̂_ijᵀ with a_i > 0, b_ij ≥ 0: (N, 3, 3), e Å²/V."""
+        """α_i of every atom, zero for models without dipoles: (N, 3, 3), e Å²/V."""
         if self.polarizability_head is None:
             return decay.new_zeros(len(features.scalars), 3, 3)
         isotropic = positive(self.polarizability_head(features)[:, 0])
-        vectors = features.edge_vectors
-        along = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-        strength = positive(raw_bonds + inverse_positive(_POLARIZABILITY)) * decay
-        bonds = strength[:, None, None] * along[:, :, None] * along[:, None, :]
-        diagonal = isotropic[:, None, None] * torch.eye(3, dtype=decay.dtype, device=decay.device)
-        return diagonal.index_add(0, features.edges.source, bonds)
+        bonds = positive(raw_bonds + inverse_positive(_POLARIZABILITY)) * decay
+        return bond_polarizability(features, isotropic, bonds)
 
 
 def _equilibrate(problem: Problem, response: Response) -> tuple[Tensor, Solution]:

@@ -13,6 +13,7 @@ from asesc.models.backbone import Features
 from asesc.models.readouts import (
     AtomScalars,
     EdgeScalars,
+    bond_polarizability,
     edge_envelope,
     inverse_positive,
     positive,
@@ -87,7 +88,7 @@ class Update(nn.Module, ABC):
         linear = LinearAnswer(
             susceptibility=nn.functional.softplus(atoms[:, 0]),
             conductance=conductance,
-            polarizability=_polarizability(features, positive(atoms[:, 1]), bonds),
+            polarizability=bond_polarizability(features, positive(atoms[:, 1]), bonds),
         )
         return self.bend(linear, atoms[:, 2:], edges[:, 2:])
 
@@ -237,12 +238,3 @@ class PerceptronUpdate(Update, kind="mlp"):
     def bend(self, linear: LinearAnswer, atoms: Tensor, edges: Tensor) -> Answer:
         amount, steepness, offset = atoms.split(self.channels, dim=-1)
         return PerceptronAnswer(linear, positive(amount), positive(steepness), offset)
-
-
-def _polarizability(features: Features, isotropic: Tensor, bonds: Tensor) -> Tensor:
-    """α_i = a_i 1 + Σ_j b_ij r̂_ij r̂_ijᵀ with a_i > 0, b_ij ≥ 0: (N, 3, 3), e Å²/V."""
-    vectors = features.edge_vectors
-    along = vectors / torch.linalg.vector_norm(vectors, dim=-1, keepdim=True)
-    outer = bonds[:, None, None] * along[:, :, None] * along[:, None, :]
-    identity = torch.eye(3, dtype=bonds.dtype, device=bonds.device)
-    return (isotropic[:, None, None] * identity).index_add(0, features.edges.source, outer)

@@ -69,7 +69,13 @@ def ramp(
         strength = torch.where(solved, trial, strength)
         increment = increment * torch.where(solved, 2.0, 0.5)
         on_path = on_path & (increment > _LEAST)
-    arrived = on_path & (strength >= 1)
+    return _arrive(counted, here, on_path & (strength >= 1), x, r, active)
+
+
+def _arrive(
+    counted: CountedResidual, here: Tensor, arrived: Tensor, x: Tensor, r: Tensor, active: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Converge what reached the end of the ramp; the others keep their x and stay active."""
     if not bool(arrived.any()):
         return x, r, active
     x = torch.where(arrived[:, None], here, x)
