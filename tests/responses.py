@@ -98,3 +98,14 @@ class Response:
         counts = self.layout.mask.sum(-1).tolist()
         constant = self.constant.split(counts)[b]
         return Response(layout_of(counts[b]), [self.couplings[b]], constant, self.limit)
+
+
+def graph_size(tensor: torch.Tensor) -> int:
+    """Nodes of the graph behind a tensor."""
+    seen, waiting = set(), [tensor.grad_fn]
+    while waiting:
+        node = waiting.pop()
+        if node is not None and node not in seen:
+            seen.add(node)
+            waiting.extend(function for function, _ in node.next_functions)
+    return len(seen)

@@ -5,6 +5,7 @@ from dataclasses import replace
 import pytest
 import torch
 from builders import random_model
+from responses import graph_size
 from torch.autograd import gradcheck, gradgradcheck
 
 from asesc.solvers import SCFOptions
@@ -48,17 +49,6 @@ def test_first_and_second_derivatives(name, limit):
     function = outputs(name, limit)
     assert gradcheck(function, inputs(), atol=1e-6, rtol=1e-4, fast_mode=True)
     assert gradgradcheck(function, inputs(), atol=1e-5, rtol=1e-3, fast_mode=True)
-
-
-def graph_size(tensor):
-    """Nodes of the graph behind a tensor."""
-    seen, waiting = set(), [tensor.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting.extend(function for function, _ in node.next_functions)
-    return len(seen)
 
 
 @pytest.mark.parametrize("name", ["gated", "convex"])

@@ -2,7 +2,7 @@
 
 import pytest
 import torch
-from responses import Response, layout_of
+from responses import Response, graph_size, layout_of
 from torch.autograd import gradcheck, gradgradcheck
 
 from asesc.errors import IllPosedError, SCFError
@@ -58,17 +58,6 @@ def test_products_and_factors_agree_on_stiff_responses():
         gradients.append((first.detach(), second))
     for free, factored in zip(gradients[1], gradients[0], strict=True):
         torch.testing.assert_close(free, factored, rtol=1e-7, atol=1e-9)
-
-
-def graph_size(tensor: torch.Tensor) -> int:
-    """Nodes of the graph behind a tensor."""
-    seen, waiting = set(), [tensor.grad_fn]
-    while waiting:
-        node = waiting.pop()
-        if node is not None and node not in seen:
-            seen.add(node)
-            waiting.extend(function for function, _ in node.next_functions)
-    return len(seen)
 
 
 def test_the_graph_does_not_grow_with_the_iterations():
