@@ -23,8 +23,8 @@ from asesc.system import System
 #: then within about its square. In metals rounding alone makes slopes of 1e-7.
 _HANDOVER = 1e-5
 _CORRECTIONS = 6
-#: First radius, √eV, of a search for the nearest of several minima: smaller ones find no others, a
-#: third of 1 √eV does for one hard input in thirty and an unlimited step for one in fifteen.
+#: First radius, √eV, of a search for the nearest of several minima: a smaller one finds no other,
+#: 0.3 √eV and whole Newton steps each do for one hard input in thirty.
 _WITHIN_A_WELL = 0.1
 #: Maps for one step of the ramp, and the least step.
 _RAMP_MAPS, _LEAST_INCREMENT = 100, 1e-3
@@ -106,7 +106,9 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
             formal = self._formal[self.backbone.index_of(problem.system.numbers)]
             placement = place_charge(frozen, formal, start, find)
             stages = placement.stages
-            surface = surface.placed(formal, placement.share)
+            chosen = placement.chosen[problem.system.batch]
+            share = torch.where(chosen, placement.share, surface.response.share)
+            surface = surface.placed(formal, share)
             frozen = surface.frozen()
         w, solution = find(frozen, start)
         w = attach_derivatives(w, surface.residual, _inverse(frozen, w))

@@ -26,11 +26,13 @@ FindMinimum = Callable[[EnergySurface, Tensor], tuple[Tensor, Solution]]
 class Placement:
     """Where the charge beyond the formal charges is put.
 
-    ``share`` (N,) of it on every atom, adding up to 1; the ``stages`` of the search, none where
+    ``share`` (N,) of it on every atom, adding up to 1, a constant where ``chosen`` (B,): elsewhere
+    the learned shares stay, which move with the atoms. The ``stages`` of the search, none where
     nothing was searched.
     """
 
     share: Tensor
+    chosen: Tensor
     stages: tuple[Stage, ...] = ()
 
 
@@ -83,9 +85,9 @@ def place_charge(
     weights = _site_weights(system)
     total = system.sum(weights)
     share = torch.where(total[system.batch] > 0, weights / total[system.batch], share)
-    searching = (units > 0) & ~(total > 0)
+    searching, chosen = (units > 0) & ~(total > 0), (units > 0) | (total > 0)
     if not bool(searching.any()):
-        return Placement(share)
+        return Placement(share, chosen)
     unit_charge = torch.where(searching, excess / units, 0.0)
     base = formal + share * excess[system.batch]
     search = _Search(surface, base, unit_charge, start, find)
@@ -93,7 +95,7 @@ def place_charge(
         search.place(searching & (units > unit))
     search.warn(system)
     share = share + search.counts / units.clamp(min=1)[system.batch]
-    return Placement(share, (search.stage(searching),))
+    return Placement(share, chosen, (search.stage(searching),))
 
 
 class _Search:
