@@ -24,7 +24,7 @@ from asesc.system import System
 _HANDOVER = 1e-5
 _CORRECTIONS = 6
 #: First radius, √eV, of a search for the nearest of several minima: a smaller one finds no other,
-#: 0.3 √eV and whole Newton steps each do for one hard input in thirty.
+#: 0.3 √eV does for one hard input in thirty.
 _WITHIN_A_WELL = 0.1
 #: Maps for one step of the ramp, and the least step.
 _RAMP_MAPS, _LEAST_INCREMENT = 100, 1e-3
