@@ -78,7 +78,9 @@ def test_all_labels_together_in_a_crystal(tmp_path):
     before = initial_errors(path)
     card, _ = run(path)
     assert labels | {"polarizability_relative"} == card.errors.keys()
-    ratios = [card.errors[label].value / before[label].rmse for label in labels]
+    # Student and teacher begin with nearly the same Fermi level, below its target error.
+    learned = labels - {"fermi_level"}
+    ratios = [card.errors[label].value / before[label].rmse for label in learned]
     assert np.mean(ratios) < 0.9
     assert 0 < card.field_range <= 0.1
 
