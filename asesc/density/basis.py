@@ -65,8 +65,8 @@ class GaussianBasis:
         The Gaussian factor is left to the caller, who may share it between atoms.
         """
         powers = [(1, -1j, -1)[degree(c)] for c in range(self.n_components)]
-        phase = torch.tensor(powers, dtype=wave_vectors.dtype.to_complex())
-        scale = phase.to(wave_vectors.device) / double_factorials(self.lmax, like=wave_vectors)
+        options = {"dtype": wave_vectors.dtype.to_complex(), "device": wave_vectors.device}
+        scale = torch.tensor(powers, **options) / double_factorials(self.lmax, like=wave_vectors)
         return solid_harmonics(wave_vectors, self.lmax) * scale
 
     @property
