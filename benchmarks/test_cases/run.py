@@ -27,7 +27,7 @@ import errors
 import physics_al_water
 import physics_sio2
 from ase.io import read
-from entrants import Budget
+from entrants import Budget, Entrant
 from report import write_report
 from splits import DATA, write_split
 
@@ -60,10 +60,10 @@ def require_same(budget: Budget, path: Path) -> None:
         raise SystemExit(f"{path.parent} was begun with {begun}; give the same, or another --out")
 
 
-def kept(path: Path, compute: Callable[[], Any]) -> Any:
-    """The result of an earlier run, or a new one; failures of a model are results too."""
+def kept(path: Path, compute: Callable[[], Any]) -> None:
+    """Write a result unless an earlier run did; failures of a model are results too."""
     if path.is_file():
-        return json.loads(path.read_text())
+        return
     start = time.process_time()
     try:
         result = compute()
@@ -72,7 +72,6 @@ def kept(path: Path, compute: Callable[[], Any]) -> Any:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(result) + "\n")
     _LOG.info("%s: %.0f s", path.name, time.process_time() - start)
-    return result
 
 
 def main() -> None:
@@ -111,7 +110,6 @@ def compare(options: argparse.Namespace) -> None:
     budget = Budget(epochs=options.epochs, backbone_epochs=options.backbone_epochs)
     require_same(budget, folder / "budget.json")
     entrants.train_backbone(system, folder, frames, budget)
-    results = {}
     for entrant in entrants.entrants(system):
         if options.families and entrant.name not in options.families:
             continue
@@ -122,17 +120,26 @@ def compare(options: argparse.Namespace) -> None:
             _LOG.warning("%s: training failed: %s", entrant.name, error)
             continue
         _LOG.info("%s trained: %.0f s", entrant.name, time.process_time() - start)
-        results[entrant.name] = {
-            "errors": kept(
-                folder / "results" / f"{entrant.slug}_errors.json",
-                lambda m=model, e=entrant: errors.measure(m, e, test),
-            ),
-            "physics": kept(
-                folder / "results" / f"{entrant.slug}_physics.json",
-                lambda m=model: physics(system, m, folder, options),
-            ),
-        }
-        write_report(system, results, folder)
+        found = results_of(folder, entrant)
+        kept(found["errors"], lambda m=model, e=entrant: errors.measure(m, e, test))
+        kept(found["physics"], lambda m=model: physics(system, m, folder, options))
+        write_report(system, finished(system, folder), folder)
+
+
+def results_of(folder: Path, entrant: Entrant) -> dict[str, Path]:
+    """Files of an entrant's results."""
+    names = ("errors", "physics")
+    return {name: folder / "results" / f"{entrant.slug}_{name}.json" for name in names}
+
+
+def finished(system: str, folder: Path) -> dict[str, dict[str, Any]]:
+    """Results of every entrant that has all of them, also from earlier runs."""
+    files = {e.name: results_of(folder, e) for e in entrants.entrants(system)}
+    return {
+        name: {what: json.loads(path.read_text()) for what, path in found.items()}
+        for name, found in files.items()
+        if all(path.is_file() for path in found.values())
+    }
 
 
 if __name__ == "__main__":
