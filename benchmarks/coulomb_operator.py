@@ -174,7 +174,7 @@ TABLES: dict[str, tuple[Callable[[float], str], str | None]] = {
 }
 
 
-def main(names: list[str], seconds: float = 2.0) -> None:
+def main(names: list[str], seconds: float = 1.0) -> None:
     """Print the tables and put them into benchmarks/results."""
     torch.set_num_threads(1)
     sections = _written()

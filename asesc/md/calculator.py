@@ -28,7 +28,8 @@ class DynamicsCalculator(SCCalculator):
     the last steps and corrected once, see :class:`~asesc.models.one_map.OneMap`. Energies and
     forces belong together to second order in what is left, and ``one_map.counts`` says how often a
     step had to be converged fully. Read-out and dense charge-equilibration families have nothing to
-    iterate and are evaluated as always.
+    iterate and are evaluated as always; a large `QEq` model converges every step by conjugate
+    gradients from the extrapolated density.
 
     Every calculator follows one trajectory with a constant time step: one for each image or bead,
     ``calc.clone()``. When atoms, cell, charge or boundary jump, the history starts anew.

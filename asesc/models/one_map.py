@@ -136,10 +136,10 @@ class OneMap:
         self.counts.steps += 1
         if problem.start is None and self._start is not None:
             problem = replace(problem, start=self._start)
-        single = problem.system.n_structures == 1
-        equations = stationary(model, problem) if single and torch.is_grad_enabled() else None
+        followed = problem.system.n_structures == 1 and torch.is_grad_enabled()
+        equations = stationary(model, problem) if followed else None
         if equations is None:
-            state = _solve(model, problem)
+            state = self._extrapolated(model, problem) if followed else _solve(model, problem)
             self.counts.fallbacks += 1
             self.counts.maps += state.solution.iterations
         elif not self._x.is_ready or self._kernel is None:
@@ -147,6 +147,13 @@ class OneMap:
         else:
             state = self._followed(model, problem, equations)
         self._start = state.coefficients.detach()
+        return state
+
+    def _extrapolated(self, model: Model, problem: Problem) -> State:
+        """A family without equations of this kind: converged, from the extrapolated density."""
+        guess = self._x.predict()
+        state = _solve(model, problem if guess is None else replace(problem, start=guess))
+        self._x.push(state.coefficients)
         return state
 
     def _followed(self, model: Model, problem: Problem, equations: Stationary) -> State:

@@ -114,3 +114,13 @@ def test_a_family_without_iterations():
     assert calculator.one_map.counts.maps == 0
     with pytest.raises(InputError, match="must be positive"):
         DynamicsCalculator(gentle_model("LocalCharges"), residual_limit=0)
+
+
+def test_large_charge_equilibration_starts_from_the_extrapolated_density():
+    """Every step is converged, with fewer products than from the last density."""
+    scf = {"dense_limit": 0}
+    reference = run(dynamics(SCCalculator(gentle_model("QEq"), scf=scf)), 12)
+    calculator = DynamicsCalculator(gentle_model("QEq"), scf=scf)
+    followed = run(dynamics(calculator), 12)
+    assert np.abs(followed["forces"] - reference["forces"]).max() < 1e-6
+    assert followed["maps"][5:].mean() < reference["maps"][5:].mean()
