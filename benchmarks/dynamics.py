@@ -7,6 +7,7 @@ halves of the run. Times are CPU seconds per step of everything.
 
     OMP_NUM_THREADS=1 python benchmarks/dynamics.py              # 1 molecule, 400 steps
     OMP_NUM_THREADS=1 python benchmarks/dynamics.py 4 4000       # 4 molecules, 2 ps
+    OMP_NUM_THREADS=1 python benchmarks/dynamics.py 1 4000 SplitChargeEquilibration
 """
 
 from __future__ import annotations
@@ -65,7 +66,7 @@ def drift(difference: np.ndarray) -> float:
     return float(np.polyfit(np.arange(len(difference)) * STEP * 1e-6, difference, 1)[0])
 
 
-def main(n_molecules: int = 1, steps: int = 400) -> None:
+def main(n_molecules: int = 1, steps: int = 400, *families: str) -> None:
     """Print the table."""
     torch.set_num_threads(1)
     print(f"{3 * n_molecules} atoms, {steps * STEP / 1000:.2f} ps\n")
@@ -74,7 +75,7 @@ def main(n_molecules: int = 1, steps: int = 400) -> None:
         "meV/atom/ns (halves) | rms difference, meV/atom | own rms, meV/atom | CPU ms per step, "
         "converged / one map |\n|---|---|---|---|---|---|---|---|"
     )
-    for family in FAMILIES:
+    for family in families or FAMILIES:
         model = gentle_model(family)
         reference, their = trajectory(SCCalculator(model), n_molecules, steps)
         calculator = DynamicsCalculator(model)
@@ -91,4 +92,4 @@ def main(n_molecules: int = 1, steps: int = 400) -> None:
 
 
 if __name__ == "__main__":
-    main(*(int(argument) for argument in sys.argv[1:]))
+    main(*(int(argument) for argument in sys.argv[1:3]), *sys.argv[3:])

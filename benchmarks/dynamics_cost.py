@@ -24,7 +24,6 @@ import numpy as np
 import torch
 from ase import Atoms, units
 from ase.build import molecule
-from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
 from ase.md.verlet import VelocityVerlet
 
 from asesc import allocator
@@ -48,7 +47,8 @@ def water_box(n_atoms: int) -> Atoms:
         one.euler_rotate(*(360 * rng.random(3)))
         one.translate((np.array(index) + 0.5) * edge / per_edge)
         box += one
-    MaxwellBoltzmannDistribution(box, temperature_K=300, rng=rng)
+    thermal = np.sqrt(units.kB * 300 * box.get_masses())[:, None]
+    box.set_momenta(thermal * rng.normal(size=(len(box), 3)))
     return box
 
 
