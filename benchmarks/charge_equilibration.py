@@ -105,6 +105,7 @@ def compare(n_atoms: int) -> str:
         for k in range(4)
     ]
     first = frames[0]
+    first.operator.potential(first.linear)  # loads or compiles what is needed
     start = time.process_time()
     inverse = first.long_waves()
     setup = time.process_time() - start

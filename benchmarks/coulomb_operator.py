@@ -84,7 +84,7 @@ def apply_table(seconds: float) -> str:
 ## One application of J, everything about the geometry cached
 
 | atoms | graph-longrange, ms (bind) | asesc default, ms (bind) | ratio | asesc fast, ms | ratio | \
-engine at default | errors, graph-longrange / default / fast |
+engine at default | errors of v, graph-longrange / default / fast |
 |---|---|---|---|---|---|---|---|
 """
     for n_atoms in (200, 650, 1500, 3000):
