@@ -69,6 +69,7 @@ class BareMultipoles:
             contributions=contributions,
             potential=potential,
             solution=READ_OUT,
+            engine=coulomb.report,
         )
 
 

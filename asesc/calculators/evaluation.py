@@ -222,6 +222,8 @@ def _extras(outcome: ForceResult) -> dict[str, Any]:
         "potential": _array(prediction.potential),
         "conjugate_dipole": _array((prediction.dipole if conjugate is None else conjugate)[0]),
     }
+    if prediction.engine is not None:
+        extras["coulomb_engine"] = str(prediction.engine)
     if prediction.chemical_potential is not None:
         extras["chemical_potential"] = float(prediction.chemical_potential.detach())
     return extras

@@ -96,7 +96,7 @@ class ManyStructures:
             start = torch.cat([starts[n] for n, _, _ in members])
         inputs = members[0][1]
         outcomes = evaluate_batch(
-            PreparedModel(self.model, inputs.scf, start),
+            PreparedModel(self.model, inputs.scf, start, accuracy=inputs.accuracy),
             joined([system for _, _, system in members]),
             boundary=inputs.boundary,
             origins=[dipole_origin(frames[n]) for n, _, _ in members],

@@ -8,6 +8,7 @@ from typing import Any
 
 from torch import Tensor
 
+from asesc.electrostatics.boundary import ACCURACY
 from asesc.models import Potential, Prediction
 from asesc.solvers import SCFOptions
 from asesc.system import System
@@ -25,16 +26,26 @@ class PreparedModel:
         Density of the same atoms a step ago.
     solve : callable, optional
         In place of the model's own solver, see :meth:`asesc.models.base.Model.forward`.
+    accuracy : float
+        Relative error of Coulomb forces.
     """
 
     model: Potential
     scf: SCFOptions
     start: Tensor | None = None
     solve: Callable[..., Any] | None = None
+    accuracy: float = ACCURACY
 
     def __call__(self, system: System, *, boundary: str = "auto") -> Prediction:
         other = {} if self.solve is None else {"solve": self.solve}
-        return self.model(system, boundary=boundary, scf=self.scf, start=self.start, **other)
+        return self.model(
+            system,
+            boundary=boundary,
+            accuracy=self.accuracy,
+            scf=self.scf,
+            start=self.start,
+            **other,
+        )
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.model, name)

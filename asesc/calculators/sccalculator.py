@@ -36,6 +36,7 @@ from asesc.calculators.scope import check_elements, check_scope
 from asesc.calculators.sites import read_sites
 from asesc.calculators.spin import choose_spin, parse_spin, refuse_unread_spin
 from asesc.electrostatics import boundary_for
+from asesc.electrostatics.accuracy import parse_accuracy
 from asesc.errors import InputError
 from asesc.models import Potential
 from asesc.solvers import SCFOptions
@@ -54,6 +55,7 @@ class _Inputs:
     spin: Given | None
     sites: tuple[float, ...] | None
     boundary: str
+    accuracy: float
     scf: SCFOptions
     weights: int
 
@@ -86,6 +88,10 @@ class SCCalculator(ManyStructures, RespondingCalculator):
     device, dtype : str
         ``"auto"`` (first GPU, else CPU), ``"cpu"``, ``"cuda:1"`` …; ``"float64"`` or ``"float32"``,
         of the learned part.
+    accuracy : float or str
+        Relative error of the Coulomb forces, ``"default"`` (1e-6), ``"fast"`` (1e-5), ``"high"``
+        (1e-9) or a number; it decides engine and cut-offs, which ``extras["coulomb_engine"]`` names
+        with their estimated error.
     scf : mapping, optional
         Fields of :class:`~asesc.solvers.SCFOptions`, for example ``{"tolerance": 1e-9}``; families
         that solve directly meet every tolerance.
@@ -130,6 +136,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
         "boundary": "auto",
         "device": "auto",
         "dtype": "float64",
+        "accuracy": "default",
         "scf": None,
         "allow_extrapolation": False,
         "allow_fractional_charge": False,
@@ -146,6 +153,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
         boundary: str = "auto",
         device: str = "auto",
         dtype: str = "float64",
+        accuracy: float | str = "default",
         scf: Mapping[str, Any] | None = None,
         allow_extrapolation: bool = False,
         allow_fractional_charge: bool = False,
@@ -163,6 +171,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             boundary=boundary,
             device=device,
             dtype=dtype,
+            accuracy=accuracy,
             scf=scf,
             allow_extrapolation=allow_extrapolation,
             allow_fractional_charge=allow_fractional_charge,
@@ -175,6 +184,8 @@ class SCCalculator(ManyStructures, RespondingCalculator):
         if "electric_field" in checked:
             checked["electric_field"] = parse_field(checked["electric_field"])
         require_boundary(checked.get("boundary", "auto"))
+        if "accuracy" in checked:
+            parse_accuracy(checked["accuracy"])
         if (scf := checked.get("scf")) is not None:
             if not isinstance(scf, Mapping):
                 raise InputError(f"scf must be a mapping of options to numbers, got {scf!r}")
@@ -277,13 +288,15 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             spin=choose_spin(atoms, given["spin"], charge=charge, opened=self._opened),
             sites=read_sites(atoms.info, len(atoms), self._opened),
             boundary=given["boundary"],
+            accuracy=parse_accuracy(given["accuracy"]),
             scf=SCFOptions.of(given["scf"]),
             weights=self._opened.version,
         )
 
     def _prepared(self, atoms: Atoms, inputs: _Inputs) -> PreparedModel:
         """The model with its solver options, and the last density of the same atoms."""
-        return PreparedModel(self.model, inputs.scf, self.last_density(atoms))
+        start = self.last_density(atoms)
+        return PreparedModel(self.model, inputs.scf, start, accuracy=inputs.accuracy)
 
     def last_density(self, atoms: Atoms) -> Tensor | None:
         """Where to start from for these atoms, (N, M), e Å^l: what was found for them last."""
@@ -345,6 +358,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             "electric_field": list(given["electric_field"]),
             "fermi_level": given["fermi_level"],
             "scf": given["scf"],
+            "accuracy": given["accuracy"],
             "boundary": given["boundary"],
             "dtype": given["dtype"],
             "allow_extrapolation": given["allow_extrapolation"],

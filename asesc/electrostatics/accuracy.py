@@ -22,11 +22,15 @@ from functools import lru_cache
 
 import numpy as np
 
+from asesc.errors import InputError, did_you_mean
+
 #: Relative force error of the default setting.
 DEFAULT = 1e-6
 
 #: No mesh is made for less: its splines would have to resolve rounding errors.
 TIGHTEST = 1e-10
+
+_FINEST, _COARSEST = 1e-12, 1e-2
 
 #: Names that calculators accept for an accuracy.
 ACCURACIES: dict[str, float] = {"fast": 1e-5, "default": DEFAULT, "high": 1e-9}
@@ -38,6 +42,30 @@ _MULTIPOLE_LENGTH = 1.0  # Å: moments of order l are up to (1 Å)^l e, often a 
 _SAFETY = 1.6  # one structure differs from the average of all
 _IMAGES = (-2, -1, 1, 2)
 _LARGEST = 7.0  # exp(−k²) is negligible beyond
+
+
+def parse_accuracy(value: float | str) -> float:
+    """A relative force error, or one of the names in :data:`ACCURACIES`, as a number.
+
+    Raises
+    ------
+    InputError
+        For an unknown name or a number that no engine is made for.
+    """
+    if isinstance(value, str):
+        if value not in ACCURACIES:
+            raise InputError(
+                f"unknown accuracy {value!r}.{did_you_mean(value, ACCURACIES)} There are "
+                f"{', '.join(ACCURACIES)}, or the relative error of Coulomb forces as a number"
+            )
+        return ACCURACIES[value]
+    is_number = isinstance(value, (int, float)) and not isinstance(value, bool)
+    if not is_number or not _FINEST <= value <= _COARSEST:
+        raise InputError(
+            f"accuracy={value!r} must be the relative error of Coulomb forces, between "
+            f"{_FINEST:g} and {_COARSEST:g}, or one of {', '.join(ACCURACIES)}"
+        )
+    return float(value)
 
 
 def spectral_fraction(accuracy: float) -> float:

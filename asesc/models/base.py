@@ -246,6 +246,7 @@ class Model(Potential):
             contributions=contributions,
             potential=potential,
             solution=state.solution,
+            engine=coulomb.report,
             # −E·r of an added charge has no meaning along periodic directions.
             chemical_potential=(
                 state.chemical_potential if periodic_axis_of_field(system) is None else None

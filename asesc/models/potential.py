@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from asesc.density import Density
+from asesc.electrostatics.backends import BackendReport
 from asesc.electrostatics.boundary import ACCURACY
 from asesc.errors import ModelFormatError
 from asesc.solvers import SCFOptions, Solution
@@ -44,6 +45,8 @@ class Prediction:
         ∂E/∂Q at fixed geometry, where the family defines it.
     spins : Tensor, (N,), optional
         Unpaired electrons on every atom, where the family has spin; they add up to 2S.
+    engine : BackendReport, optional
+        How the Coulomb operator was computed, and its estimated error.
     """
 
     energy: Tensor
@@ -55,6 +58,7 @@ class Prediction:
     solution: Solution
     chemical_potential: Tensor | None = None
     spins: Tensor | None = None
+    engine: BackendReport | None = None
 
     @property
     def fermi_level(self) -> Tensor | None:
