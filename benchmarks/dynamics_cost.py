@@ -31,6 +31,10 @@ from asesc.md import DynamicsCalculator
 from asesc.models import Model
 from asesc.system import System
 
+HEADER = """\
+| atoms | type | backbone, ms (least) | one-map step, ms (least) | R | R of the least \
+| maps per step | converged fully, after the start | kernels | first step, ms |
+|---|---|---|---|---|---|---|---|---|---|"""
 DENSITY = 0.0334  # molecules/Å³
 STEP = 0.5  # fs
 
@@ -82,6 +86,7 @@ def main(n_atoms: int = 192, dtype: str = "float64", steps: int = 10) -> None:
         times[1].append(time.process_time() - start)
     whole, alone = (1e3 * statistics.median(taken) for taken in times)
     counts = calculator.one_map.counts
+    print(HEADER)
     print(
         f"| {len(atoms)} | {dtype} | {alone:.0f} ({1e3 * min(times[1]):.0f}) | "
         f"{whole:.0f} ({1e3 * min(times[0]):.0f}) | {whole / alone:.2f} | "
