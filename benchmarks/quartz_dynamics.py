@@ -147,7 +147,7 @@ class Dynamics:
     resolution: float
 
 
-def averaged(folder: Path, *, model: str, resolution: float = 15.0) -> Dynamics:
+def averaged(folder: Path, *, model: str, resolution: float = 20.0) -> Dynamics:
     """Spectra of all seeds, weighted with their lengths."""
     tables = [
         np.loadtxt(path, delimiter=",", skiprows=1) for path in sorted(folder.glob("seed*.csv"))

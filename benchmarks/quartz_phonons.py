@@ -245,6 +245,7 @@ def parsed() -> argparse.Namespace:
 def main() -> None:
     """Print the tables and write them to benchmarks/results."""
     options = parsed()
+    peaks, about = dynamics_of(options)
     labelled = labelled_cell()
     labelled.calc = SCCalculator(options.model)
     labelled = relaxed(labelled, fmax=5e-4)
@@ -254,7 +255,6 @@ def main() -> None:
         name: dielectric_response(phonons(crystal, (1, 1, 1), progress=False))
         for name, crystal in crystals.items()
     }
-    peaks, about = dynamics_of(options)
     goals = [
         *label_goals(responses["Training"]),
         Goal("ε0 ∥ c", responses["Training"].static[2, 2], STATIC_PBE, 0.2),
