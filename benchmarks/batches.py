@@ -28,7 +28,7 @@ HEADER = f"""\
 Energy, forces, stress, charges and dipole of {FRAMES} rattled structures by `evaluate_many`,
 float64, one thread, CPU milliseconds per structure, best of two; the largest difference of a force
 from the one by one run; what autograd keeps per atom, and what the process grows by per atom of its
-largest batch of 300 atoms.
+largest batch of 300 atoms (the second model reuses the memory of the first).
 
 | model | atoms | one by one | auto | ratio | ΔF, eV/Å | kept, MB/atom | peak, MB/atom |
 |---|---|---|---|---|---|---|---|

@@ -106,7 +106,7 @@ def main(repeats: int = 3) -> None:
         "| atoms | evaluation | shell | cached | list | filter | list, share |\n"
         "|---|---|---|---|---|---|---|\n"
     )
-    for size in (1, 2, 4):
+    for size in (1, 2, 3):
         text += step(size)
     print(text)
     (Path(__file__).parent / "results" / "startup.md").write_text(text, encoding="utf-8")
