@@ -199,12 +199,12 @@ class DielectricResponse:
                 ends = [pair.transverse, pair.longitudinal]
                 ax.hlines(height, *ends, color=line.get_color(), lw=4)
         ax.set(
-            xlabel="wave number (cm⁻¹)", ylabel="reflectivity", ylim=(0, 1.3), xlim=(0, grid[-1])
+            xlabel="wave number (cm⁻¹)", ylabel="reflectivity", ylim=(0, 1.42), xlim=(0, grid[-1])
         )
-        ax.annotate("bars: from TO to LO", (0.01, 0.97), xycoords="axes fraction", va="top", size=8)
         ax.set_title(f"{self.title} · damping {damping:g} cm⁻¹", fontsize=10)
         # Above the bars.
-        ax.legend(loc="upper right", fontsize=8, ncols=3)
+        about = "bars: from TO to LO"
+        ax.legend(loc="upper right", fontsize=8, ncols=3, title=about, title_fontsize=8)
         return finished(ax, path)
 
 
