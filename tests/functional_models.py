@@ -1,14 +1,16 @@
 """Energy functionals whose heads are set by hand, so that their physics is known."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
-from builders import random_model
+from builders import NUMBERS, random_model
 
-from asesc.models import EnergyFunctional, Model
+from asesc.models import EnergyFunctional, Model, Prediction
 from asesc.models.functionals import _EDGE_AMPLITUDE
 from asesc.models.readouts import AtomVectors, EdgeScalars, inverse_positive
 from asesc.models.split_charge_equilibration import _CONDUCTANCE, _POLARIZABILITY
+from asesc.system import System
 
 #: A raw number whose softplus is zero to any precision that matters.
 OFF = -200.0
@@ -76,6 +78,27 @@ def uniform_model(
     if quadratic:
         switch_off(model)
     return model
+
+
+class PlacedCharge:
+    """A localised model with its charge on the fourth of :data:`NUMBERS`, in any order and cell.
+
+    Where a charge is told to be, everything is smooth; where it is searched for or left to itself,
+    another minimum may be found after the atoms have moved.
+    """
+
+    def __init__(self, model: EnergyFunctional) -> None:
+        self._model = model
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._model, name)
+
+    def __call__(self, system: System, **options: Any) -> Prediction:
+        sites = (torch.arange(len(NUMBERS)) == 3).double()
+        if int(system.numbers[0]) == NUMBERS[-1]:
+            sites = sites.flip(0)
+        copies = system.n_atoms // len(sites)
+        return self._model(replace(system, charge_sites=sites.repeat(copies)), **options)
 
 
 def _raw(value: float) -> float:

@@ -6,7 +6,7 @@ from functools import cache
 import pytest
 import torch
 from builders import NUMBERS, random_model
-from functional_models import quadratic_twin
+from functional_models import PlacedCharge, quadratic_twin
 
 from asesc.electrostatics import boundary_for
 from asesc.errors import InputError, SCFError
@@ -266,22 +266,8 @@ def test_a_loose_tolerance_still_gives_exact_forces():
 @pytest.mark.parametrize("pbc", ALL_PBC[:3])
 def test_contract_of_the_localised_functional(pbc):
     """Where the charge is told to be, everything is as smooth as in the convex functional."""
-    model = random_model("EnergyFunctional", functional="localised", seed=2)
-    sites = torch.zeros(len(NUMBERS), dtype=torch.float64)
-    sites[3] = 1
-
-    class Placed:
-        """The model with its charge on one atom, also where the atoms are in another order."""
-
-        def __getattr__(self, name):
-            return getattr(model, name)
-
-        def __call__(self, system, **options):
-            copies = system.n_atoms // len(sites)
-            where = sites.flip(0) if int(system.numbers[0]) == NUMBERS[-1] else sites
-            return model(replace(system, charge_sites=where.repeat(copies)), **options)
-
-    report = check_model(Placed(), numbers=NUMBERS, boundaries=[pbc])
+    model = PlacedCharge(random_model("EnergyFunctional", functional="localised", seed=2))
+    report = check_model(model, numbers=NUMBERS, boundaries=[pbc])
     assert "dE/dQ" in str(report)
 
 
