@@ -169,6 +169,11 @@ class FreshCalculator(Calculator):
 
     def _require_offered(self, properties: Collection[str]) -> None:
         """Refuse names that no evaluation answers, in place of an answer without them."""
+        if isinstance(properties, str):
+            raise InputError(
+                f"properties={properties!r} is one name, not a collection of names. Pass "
+                f"({properties!r},)"
+            )
         for name in properties:
             if name not in self.implemented_properties:
                 raise unknown_property(name, type(self), self.implemented_properties)

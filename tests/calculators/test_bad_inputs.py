@@ -305,6 +305,8 @@ def test_unknown_names_are_refused_by_every_way_to_evaluate(water):
     for ask in (calculator.evaluate, lambda a, p: calculator.evaluate_many([a], p)):
         with pytest.raises(PropertyUnavailableError, match="Did you mean 'forces'"):
             ask(water, ["energy", "forcse"])
+        with pytest.raises(InputError, match="is one name, not a collection of names"):
+            ask(water, "energy")
 
 
 def test_an_ion_without_masses_has_a_dipole_about_its_middle(water):
