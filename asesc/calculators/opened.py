@@ -198,7 +198,8 @@ def _open_again(source: str, sha256: str, dtype: str, device: str) -> OpenedMode
     return _opened_once(source, sha256, dtype, device)
 
 
-# A pool of processes gets the same calculator with every task.
+# A pool of processes gets the same calculator with every task. The checksum tells models apart that
+# were saved under one name.
 @lru_cache(maxsize=2)
 def _opened_once(source: str, sha256: str, dtype: str, device: str) -> OpenedModel:
     return open_model(source, dtype=dtype, device=device)

@@ -100,14 +100,10 @@ def evaluate_all(
     return np.array(values, dtype=float)
 
 
-def _hidden(what: str | None) -> bool:
-    """No bar is drawn without a text, or into a file."""
-    return what is None or not _STDERR.is_terminal
-
-
 def tracked(frames: Sequence[Atoms], what: str | None) -> Iterator[Atoms]:
     """The frames one by one, with a progress bar if ``what`` says for what."""
-    with Progress(console=_STDERR, transient=True, disable=_hidden(what)) as bar:
+    hidden = what is None or not _STDERR.is_terminal  # no bar is drawn into a file
+    with Progress(console=_STDERR, transient=True, disable=hidden) as bar:
         yield from bar.track(frames, description=what or "")
 
 
