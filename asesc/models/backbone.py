@@ -354,4 +354,7 @@ def constructor_keywords(architecture: Mapping[str, Any]) -> dict[str, Any]:
             keywords["readout_cls"] = modules.readout_classes[keywords["readout_cls"]]
         keywords["gate"] = modules.gate_dict[keywords["gate"]]
         keywords["atomic_energies"] = np.array(keywords["atomic_energies"])
+        # Where cuequivariance happens to be installed, mace would take another basis of couplings,
+        # with other weights. Weights must mean the same on every machine.
+        keywords["use_reduced_cg"] = False
         return keywords

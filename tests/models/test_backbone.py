@@ -85,3 +85,18 @@ def test_single_precision_does_not_mind_the_size_of_the_structure():
     with torch.no_grad():
         alone, both = (single.backbone(system).energies for system in (one, two))
     torch.testing.assert_close(both, alone.repeat(2), rtol=2e-6, atol=1e-7)
+
+
+def test_couplings_are_the_same_where_cuequivariance_is_installed(monkeypatch):
+    """mace would then take another basis, and no file of weights made without it would fit."""
+    with mace_environment():
+        from mace.modules import wrapper_ops
+        from mace.tools import cg
+
+    def reduced_couplings(*args, **keywords):
+        raise AssertionError("the basis of couplings depends on what is installed")
+
+    monkeypatch.setattr(wrapper_ops, "CUET_AVAILABLE", True)
+    monkeypatch.setattr(cg, "CUET_AVAILABLE", True)
+    monkeypatch.setattr(cg, "compute_U_cueq", reduced_couplings, raising=False)
+    Backbone(elements=[1, 8], channels=2, correlation=2)
