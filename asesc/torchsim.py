@@ -52,6 +52,8 @@ class Model(ModelInterface):
     model : str, path or Potential
     device, dtype : str
         As for :class:`~asesc.SCCalculator`; states must have the same.
+    kernels : str
+        As for :class:`~asesc.SCCalculator`.
     boundary : str
         ``"auto"`` follows the state's ``pbc``.
     scf : mapping, optional
@@ -77,6 +79,7 @@ class Model(ModelInterface):
         *,
         device: str = "auto",
         dtype: str = "float64",
+        kernels: str = "torch",
         boundary: str = "auto",
         scf: Mapping[str, Any] | None = None,
         compute_stress: bool = True,
@@ -84,7 +87,7 @@ class Model(ModelInterface):
         allow_extrapolation: bool = False,
     ) -> None:
         super().__init__()
-        opened = open_model(model, device=device, dtype=dtype)
+        opened = open_model(model, device=device, dtype=dtype, kernels=kernels)
         self.potential = opened.model
         self._name = opened.name
         self._card = None if allow_extrapolation else opened.card

@@ -35,7 +35,7 @@ class OpenedModel:
         Name, absolute folder, or the instance that the user passed.
     card : ModelCard or None
         None for an instance, whose scope nobody has written down.
-    dtype, device : str
+    dtype, device, kernels : str
         As asked for; ``"auto"`` is decided again where a pickle is opened.
     """
 
@@ -44,6 +44,7 @@ class OpenedModel:
     card: ModelCard | None
     dtype: str
     device: str
+    kernels: str
 
     @property
     def name(self) -> str:
@@ -77,7 +78,8 @@ class OpenedModel:
 
     def __reduce__(self) -> tuple[Callable[..., OpenedModel], tuple[Any, ...]]:
         if self.card is not None:
-            return _open_again, (self.source, self.card.sha256, self.dtype, self.device)
+            asked = self.dtype, self.device, self.kernels
+            return _open_again, (self.source, self.card.sha256, *asked)
         model = self.model
         if FAMILIES.get(model.family) is not type(model):
             raise ModelFormatError(
@@ -90,32 +92,39 @@ class OpenedModel:
             _tensors(model),
             self.dtype,
             self.device,
+            self.kernels,
         )
 
 
 # Weights made in inference mode could never be differentiated through.
 @torch.inference_mode(False)
 def open_model(
-    source: str | os.PathLike[str] | Potential, *, dtype: str = "float64", device: str = "auto"
+    source: str | os.PathLike[str] | Potential,
+    *,
+    dtype: str = "float64",
+    device: str = "auto",
+    kernels: str = "torch",
 ) -> OpenedModel:
     """Open a model by name, folder or as it is.
 
     Parameters
     ----------
     source
-        An instance is used as it is where type and device agree, and copied where not; the
-        user's own is never changed.
+        An instance is used as it is where type, device and kernels agree, and copied where not;
+        the user's own is never changed.
     dtype : "float64" or "float32"
         Of the learned part; electrostatics and sums are always float64.
     device
         ``"auto"`` is the first GPU, else the CPU; an instance stays where it is.
+    kernels : "torch" or "cuequivariance"
+        What computes the backbone; the numbers and the stored weights are the same.
 
     Raises
     ------
     InputError
         For an unknown dtype or something that is not a model.
     SetupError
-        The device does not exist here.
+        The device does not exist here, or the kernels are not installed.
     ModelNotFoundError, ModelFormatError
         See :func:`asesc.pretrained.load_model`.
     """
@@ -126,7 +135,8 @@ def open_model(
         )
     if isinstance(source, Potential):
         place = _device(device) if device != "auto" else next(source.parameters()).device
-        return OpenedModel(_adapted(source, _DTYPES[dtype], place), source, None, dtype, device)
+        model = _adapted(source, _DTYPES[dtype], place, kernels)
+        return OpenedModel(model, source, None, dtype, device, kernels)
     if not isinstance(source, str | os.PathLike):
         raise InputError(
             f"model must be a name, a folder or an asesc.models.Potential, got "
@@ -135,10 +145,11 @@ def open_model(
         )
     card = model_card(source)
     model = load_model(source, dtype=dtype, device=_device(device)).requires_grad_(False)
+    model.use_kernels(kernels)
     # A folder is kept as an absolute path, so that a calculator survives os.chdir.
     is_name = isinstance(source, str) and Path(source).name == source
     place = source if is_name else str(Path(source).expanduser().resolve())
-    return OpenedModel(model, place, card, dtype, device)
+    return OpenedModel(model, place, card, dtype, device, kernels)
 
 
 def _device(name: str) -> torch.device:
@@ -164,11 +175,13 @@ def _device(name: str) -> torch.device:
     return device
 
 
-def _adapted(model: Potential, dtype: torch.dtype, device: torch.device) -> Potential:
-    if model.dtype == dtype and next(model.parameters()).device == device:
+def _adapted(model: Potential, dtype: torch.dtype, device: torch.device, kernels: str) -> Potential:
+    found = model.dtype, next(model.parameters()).device, model.kernels
+    if found == (dtype, device, kernels):
         return model
     # Not a deep copy: e3nn's compiled parts would travel through torch's deprecated jit archives.
-    return _made(type(model), model.hyperparameters, model.weights()).set_dtype(dtype).to(device)
+    copy = _made(type(model), model.hyperparameters, model.weights()).set_dtype(dtype).to(device)
+    return copy.use_kernels(kernels)
 
 
 def _made(
@@ -187,7 +200,7 @@ def _tensors(model: Potential) -> bytes:
     return save({name: w.cpu().contiguous().clone() for name, w in model.weights().items()})
 
 
-def _open_again(source: str, sha256: str, dtype: str, device: str) -> OpenedModel:
+def _open_again(source: str, sha256: str, dtype: str, device: str, kernels: str) -> OpenedModel:
     here = model_card(source).sha256
     if here != sha256:
         raise ModelFormatError(
@@ -195,18 +208,23 @@ def _open_again(source: str, sha256: str, dtype: str, device: str) -> OpenedMode
             f"model of that name here has {here[:12]}…: its numbers would differ. "
             "Install the same version of the model"
         )
-    return _opened_once(source, sha256, dtype, device)
+    return _opened_once(source, sha256, dtype, device, kernels)
 
 
 # A pool of processes gets the same calculator with every task. The checksum tells models apart that
 # were saved under one name.
 @lru_cache(maxsize=2)
-def _opened_once(source: str, sha256: str, dtype: str, device: str) -> OpenedModel:
-    return open_model(source, dtype=dtype, device=device)
+def _opened_once(source: str, sha256: str, dtype: str, device: str, kernels: str) -> OpenedModel:
+    return open_model(source, dtype=dtype, device=device, kernels=kernels)
 
 
 def _rebuild(
-    family: str, hyperparameters: Mapping[str, Any], tensors: bytes, dtype: str, device: str
+    family: str,
+    hyperparameters: Mapping[str, Any],
+    tensors: bytes,
+    dtype: str,
+    device: str,
+    kernels: str,
 ) -> OpenedModel:
     from safetensors.torch import load
 
@@ -216,4 +234,4 @@ def _rebuild(
             f"the module that defines it first; known are {', '.join(FAMILIES)}"
         )
     model = _made(FAMILIES[family], hyperparameters, load(tensors))
-    return open_model(model, dtype=dtype, device=device)
+    return open_model(model, dtype=dtype, device=device, kernels=kernels)

@@ -43,6 +43,7 @@ from asesc.solvers import SCFOptions
 from asesc.system import System
 
 _LOG = logging.getLogger(__name__)
+_OPENING = ("model", "dtype", "device", "kernels")
 
 
 @dataclass(frozen=True)
@@ -88,6 +89,9 @@ class SCCalculator(ManyStructures, RespondingCalculator):
     device, dtype : str
         ``"auto"`` (first GPU, else CPU), ``"cpu"``, ``"cuda:1"`` …; ``"float64"`` or ``"float32"``,
         of the learned part.
+    kernels : str
+        ``"torch"``, or ``"cuequivariance"`` to compute the backbone by the kernels of that package,
+        made for GPUs; the numbers are the same, see :mod:`asesc.models.kernels`.
     accuracy : float or str
         Relative error of the Coulomb forces, ``"default"`` (1e-6), ``"fast"`` (1e-5), ``"high"``
         (1e-9) or a number; it decides engine and cut-offs, which ``extras["coulomb_engine"]`` names
@@ -136,6 +140,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
         "boundary": "auto",
         "device": "auto",
         "dtype": "float64",
+        "kernels": "torch",
         "accuracy": "default",
         "scf": None,
         "allow_extrapolation": False,
@@ -153,6 +158,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
         boundary: str = "auto",
         device: str = "auto",
         dtype: str = "float64",
+        kernels: str = "torch",
         accuracy: float | str = "default",
         scf: Mapping[str, Any] | None = None,
         allow_extrapolation: bool = False,
@@ -171,6 +177,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             boundary=boundary,
             device=device,
             dtype=dtype,
+            kernels=kernels,
             accuracy=accuracy,
             scf=scf,
             allow_extrapolation=allow_extrapolation,
@@ -212,11 +219,11 @@ class SCCalculator(ManyStructures, RespondingCalculator):
 
     def _open(self, checked: dict[str, Any]) -> OpenedModel:
         """The model that the parameters ask for; the present one if they do not touch it."""
-        if self._opened is not None and not checked.keys() & {"model", "device", "dtype"}:
+        if self._opened is not None and not checked.keys() & set(_OPENING):
             return self._opened
         options = {**self.parameters, **checked}
         source = checked["model"] if "model" in checked else self._opened.source
-        return open_model(source, dtype=options["dtype"], device=options["device"])
+        return open_model(source, **{name: options[name] for name in _OPENING[1:]})
 
     @property
     def model(self) -> Potential:
@@ -361,6 +368,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             "accuracy": given["accuracy"],
             "boundary": given["boundary"],
             "dtype": given["dtype"],
+            "kernels": given["kernels"],
             "allow_extrapolation": given["allow_extrapolation"],
             "asesc": __version__,
             "mace": version("mace-torch"),

@@ -1,7 +1,8 @@
 """MACE as a backbone: node features and a short-range energy.
 
-Only this file and ``mace_polar`` import mace and e3nn. Importing them changes an environment
-variable, and building them needs another default dtype; :func:`mace_environment` undoes both.
+Only this file, ``kernels`` and ``mace_polar`` import mace and e3nn. Importing them changes an
+environment variable, and building them needs another default dtype; :func:`mace_environment` undoes
+both.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import io
 import os
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass
 from typing import Any
@@ -104,7 +105,10 @@ class Backbone(nn.Module):
 
     def __init__(self, *, architecture: Mapping[str, Any] | None = None, **keywords: Any) -> None:
         super().__init__()
-        self.mace = _build_mace(architecture or new_architecture(**keywords))
+        self.architecture = dict(architecture or new_architecture(**keywords))
+        self.mace = _build_mace(self.architecture)
+        #: What computes the output of ``mace`` in its place, see :mod:`asesc.models.kernels`.
+        self.accelerator: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
         self.elements = tuple(int(z) for z in self.mace.atomic_numbers)
         self.cutoff = float(self.mace.r_max)
         self._slices = [_feature_slices(product) for product in self.mace.products]
@@ -140,7 +144,10 @@ class Backbone(nn.Module):
         # lose digits with the size of the structure; rounded as a whole they keep all.
         inputs["positions"] = torch.zeros_like(inputs["positions"])
         inputs["shifts"] = edge_vectors.to(self.dtype)
-        output = self.mace(inputs, compute_force=False)
+        if self.accelerator is None:
+            output = self.mace(inputs, compute_force=False)
+        else:
+            output = self.accelerator(self.mace, inputs)
         scalars, vectors = self._split(output["node_feats"])
         energies = output["node_energy"].double()
         return Features(scalars, vectors, energies, edges, edge_vectors)

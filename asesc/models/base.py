@@ -23,6 +23,7 @@ from asesc.errors import InputError
 from asesc.memory import require_memory
 from asesc.models.backbone import Backbone, Features, describe_mace
 from asesc.models.ensembles import find_charge
+from asesc.models.kernels import CuEquivariance, require_kernels
 from asesc.models.potential import Potential, Prediction
 from asesc.solvers import SCFOptions, Solution
 from asesc.system import System
@@ -185,6 +186,19 @@ class Model(Potential):
     def dtype(self) -> torch.dtype:
         """Type of the backbone; electrostatics and sums are always float64."""
         return self.backbone.dtype
+
+    @property
+    def kernels(self) -> str:
+        """What computes the backbone."""
+        return "torch" if self.backbone.accelerator is None else "cuequivariance"
+
+    def use_kernels(self, name: str) -> Self:
+        """Let other kernels compute the backbone, see :meth:`Potential.use_kernels`."""
+        require_kernels(name)
+        torch_only = name == "torch"
+        architecture = self.backbone.architecture
+        self.backbone.accelerator = None if torch_only else CuEquivariance(architecture)
+        return self
 
     def basis(self, system: System) -> GaussianBasis:
         """Gaussian basis of a system's atoms."""

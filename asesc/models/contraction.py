@@ -81,9 +81,9 @@ class SymmetricContraction(nn.Module):
         """Σ_k W_k (table · monomials)_(m,k), (2l+1, N, C)."""
         weights = _weights(self.contractions[index], nu)
         n_paths = weights.shape[1]
-        of_atom = (y @ weights.flatten(1)).view(len(y), n_paths, -1).transpose(0, 1)
+        of_atom = (y @ weights.flatten(1)).view(y.shape[0], n_paths, -1).transpose(0, 1)
         table = getattr(self, f"table_{index}_{nu}")
-        coupled = (table @ monomials).view(-1, n_paths, len(x), x.shape[1])
+        coupled = (table @ monomials).view(-1, n_paths, x.shape[0], x.shape[1])
         return (coupled * of_atom).sum(1)
 
 
@@ -97,6 +97,11 @@ def _degrees(contraction: Any) -> list[int]:
     """Degrees whose coupling does not vanish by symmetry."""
     degrees = range(1, contraction.correlation + 1)
     return [nu for nu in degrees if bool(contraction.U_tensors(nu).any())]
+
+
+def path_weights(contraction: Any) -> list[Tensor]:
+    """Weights of all degrees whose coupling does not vanish, the highest first."""
+    return [_weights(contraction, nu) for nu in reversed(_degrees(contraction))]
 
 
 def _weights(contraction: Any, nu: int) -> Tensor:

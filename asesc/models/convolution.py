@@ -35,10 +35,10 @@ class Convolution(nn.Module):
         # Constants of the architecture, which a file of weights does not repeat.
         self.register_buffer("table", table, persistent=False)
         self.register_buffer("path_of", path_of, persistent=False)
-        into = _component_order(product.irreps_in1)
+        into = component_order(product.irreps_in1)
         self.register_buffer("into", into, persistent=False)
         # Argsort inverts the permutation from e3nn's order to components × channels.
-        back = _component_order(product.irreps_out).argsort()
+        back = component_order(product.irreps_out).argsort()
         self.register_buffer("back", back, persistent=False)
 
     def forward(
@@ -59,12 +59,12 @@ class Convolution(nn.Module):
         -------
         Tensor, (N, C·K)
         """
-        n_inputs, n_outputs, n_atoms = self.table.shape[2], self.table.shape[1], len(node_feats)
+        n_inputs, n_outputs, n_atoms = self.table.shape[2], self.table.shape[1], node_feats.shape[0]
         features = node_feats.index_select(1, self.into).view(n_atoms, n_inputs, self.channels)
         sent = features.index_select(0, edge_index[0])
         coupling = (edge_attrs @ self.table.flatten(1)).view(-1, n_outputs, n_inputs)
         # Explicit shapes: structures without any edge are structures too.
-        n_edges, n_paths = len(weights), weights.shape[1] // self.channels
+        n_edges, n_paths = weights.shape[0], weights.shape[1] // self.channels
         strengths = weights.view(n_edges, n_paths, self.channels).index_select(1, self.path_of)
         messages = torch.bmm(coupling, sent) * strengths
         received = messages.new_zeros(n_atoms, n_outputs, self.channels)
@@ -105,8 +105,8 @@ def _coupling_table(product: Any) -> tuple[Tensor, Tensor]:
         irreps.dim // irreps[0].mul
         for irreps in (product.irreps_in1, product.irreps_in2, product.irreps_out)
     )
-    into = _component_order(product.irreps_in1).view(n_first, channels)[:, 0]
-    back = _component_order(product.irreps_out).view(n_outputs, channels)[:, 0]
+    into = component_order(product.irreps_in1).view(n_first, channels)[:, 0]
+    back = component_order(product.irreps_out).view(n_outputs, channels)[:, 0]
     dtype = torch.get_default_dtype()
     first = torch.zeros(n_first, product.irreps_in1.dim, dtype=dtype)
     first[torch.arange(n_first), into] = 1
@@ -119,7 +119,7 @@ def _coupling_table(product: Any) -> tuple[Tensor, Tensor]:
     return table.transpose(1, 2).contiguous(), path_of
 
 
-def _component_order(irreps: Any) -> Tensor:
+def component_order(irreps: Any) -> Tensor:
     """Index into e3nn's layout, [channel, component] per irrep, of components × channels."""
     blocks, start = [], 0
     for channels, irrep in irreps:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from asesc.density import Density
 from asesc.electrostatics.backends import BackendReport
 from asesc.electrostatics.boundary import ACCURACY
-from asesc.errors import ModelFormatError
+from asesc.errors import InputError, ModelFormatError
 from asesc.solvers import SCFOptions, Solution
 from asesc.system import System
 
@@ -126,6 +126,33 @@ class Potential(nn.Module, ABC):
     localises_charge: ClassVar[bool] = False
 
     hyperparameters: dict[str, Any]
+
+    @property
+    def kernels(self) -> str:
+        """What computes the learned part; see :meth:`use_kernels`."""
+        return "torch"
+
+    def use_kernels(self, name: str) -> Self:
+        """Let other kernels compute the learned part: the same numbers, the same weights.
+
+        Parameters
+        ----------
+        name : str
+            ``"torch"`` or ``"cuequivariance"``.
+
+        Raises
+        ------
+        InputError
+            For an unknown name, or a family that has no other kernels.
+        SetupError
+            The package is not installed.
+        """
+        if name != self.kernels:
+            raise InputError(
+                f"kernels={name!r}, but the family {self.family} is computed by mace's own "
+                "modules. Use kernels='torch'"
+            )
+        return self
 
     def __init_subclass__(cls, *, family: str | None = None, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
