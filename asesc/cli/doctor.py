@@ -33,6 +33,9 @@ class Check:
 
 def doctor(
     model: Annotated[str | None, typer.Option(help="Model to test; default: the first.")] = None,
+    kernels: Annotated[
+        str, typer.Option(help="Of the backbone: torch, cuequivariance; compared with torch.")
+    ] = "torch",
 ) -> None:
     """Versions, device, and whether derivatives of a real model are right on this machine.
 
@@ -42,7 +45,7 @@ def doctor(
     from rich.table import Table
 
     console = Console()
-    checks = [*_versions(), *_device(), *_model_checks(model)]
+    checks = [*_versions(), *_device(), *_model_checks(model, kernels)]
     table = Table(title="asesc doctor")
     for column in ("check", "result", ""):
         table.add_column(column)
@@ -74,7 +77,7 @@ def _device() -> list[Check]:
     return [Check("device", name, True), Check("boundaries", ", ".join(BOUNDARIES), True)]
 
 
-def _model_checks(name: str | None) -> list[Check]:
+def _model_checks(name: str | None, kernels: str) -> list[Check]:
     from asesc.calculators import SCCalculator
     from asesc.cli.run import read_structure
     from asesc.pretrained import find_model, list_models
@@ -85,7 +88,7 @@ def _model_checks(name: str | None) -> list[Check]:
     name = name or available[0]
     start = time.perf_counter()
     # The tiny fields of the check are harmless for a model that was trained without.
-    calc = SCCalculator(name, allow_extrapolation=True)
+    calc = SCCalculator(name, kernels=kernels, allow_extrapolation=True)
     loaded = time.perf_counter()
     atoms = read_structure(name)
     atoms.rattle(0.02, seed=0)
@@ -112,9 +115,7 @@ def _engines(atoms: Atoms) -> list[Check]:
     from asesc.system import System
 
     model = atoms.calc.model
-    packages = {type(module).__module__.partition(".")[0] for module in model.modules()}
-    kernels = "cuequivariance" if packages & _ACCELERATED else "e3nn"
-    checks = [Check("backbone kernels", kernels, True)]
+    checks = [_kernel_check(atoms)]
     if isinstance(model, Model):
         system = System.from_atoms(atoms)
         boundary = boundary_for("auto", system.pbc)
@@ -124,7 +125,30 @@ def _engines(atoms: Atoms) -> list[Check]:
     return checks
 
 
-_ACCELERATED = frozenset({"cuequivariance", "cuequivariance_torch"})
+def _kernel_check(atoms: Atoms) -> Check:
+    """Which kernels compute the backbone; other ones than those of torch against these."""
+    kernels = atoms.calc.model.kernels
+    if kernels == "torch":
+        return Check("backbone kernels", kernels, True)
+    start = time.perf_counter()
+    forces = atoms.calc.evaluate(atoms).results["forces"]
+    middle = time.perf_counter()
+    ordinary = atoms.calc.clone()
+    ordinary.set(kernels="torch")
+    ordinary.evaluate(atoms)
+    last = time.perf_counter()
+    error = np.abs(forces - ordinary.evaluate(atoms).results["forces"]).max()
+    again = time.perf_counter() - last
+    return Check(
+        "backbone kernels",
+        f"{kernels}, {middle - start:.2f} s; torch, {again:.2f} s; forces differ by "
+        f"{error:.1e} eV/Å",
+        bool(error < _KERNEL_TOLERANCE),
+        "kernels disagree: match the versions of the cuequivariance packages, or kernels='torch'",
+    )
+
+
+_KERNEL_TOLERANCE = 1e-8  # eV/Å, float64
 
 
 def _force_check(atoms: Atoms) -> Check:

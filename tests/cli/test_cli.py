@@ -219,6 +219,36 @@ def test_doctor_is_green(monkeypatch):
     assert "dE/dField + dipole" in output
     assert "DirectCoulomb, open boundary" in output
     assert "in 10 directions, one of them of all atoms" in output
+    assert "backbone kernels" in output
+
+
+def test_doctor_compares_other_kernels(monkeypatch):
+    """A stand-in for an accelerator, once right and once wrong by a millionth."""
+    from asesc.calculators import SCCalculator
+    from asesc.cli.doctor import _kernel_check
+    from asesc.cli.run import read_structure
+    from asesc.models import base
+
+    class Stand:
+        error = 0.0
+
+        def __init__(self, architecture):
+            pass
+
+        def __call__(self, mace, inputs):
+            output = mace(inputs, compute_force=False)
+            return output | {"node_energy": output["node_energy"] * (1 + self.error)}
+
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(base, "CuEquivariance", Stand)
+    atoms = read_structure("tiny")
+    atoms.calc = SCCalculator("tiny", kernels="cuequivariance")
+    check = _kernel_check(atoms)
+    assert check.passed and "forces differ by 0.0e+00 eV/Å" in check.value
+    Stand.error = 1e-6
+    arguments = ["doctor", "--model", "tiny", "--kernels", "cuequivariance"]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 1 and "kernels disagree" in result.output
 
 
 def test_doctor_sees_wrong_forces(monkeypatch):
