@@ -1,5 +1,6 @@
 """Model families: one file each, listed in :data:`FAMILIES`."""
 
+from asesc.models.backbone import packed_shapes
 from asesc.models.base import Model, Problem, State
 from asesc.models.energy_functional import EnergyFunctional
 from asesc.models.fixed_charges import FixedCharges
@@ -26,4 +27,5 @@ __all__ = [
     "SplitChargeEquilibration",
     "SplitCharges",
     "State",
+    "packed_shapes",
 ]

@@ -265,6 +265,18 @@ def _require_sound(
             raise InputError(f"{name} of the backbone is {value}; it must be positive")
 
 
+def packed_shapes(model: nn.Module) -> dict[Tensor, list[tuple[int, ...]]]:
+    """Shapes of the tensors that e3nn keeps one after another in flat parameters, by parameter."""
+    found = {}
+    for module in model.modules():
+        instructions, weight = getattr(module, "instructions", None), getattr(module, "weight", None)
+        if instructions is None or not isinstance(weight, nn.Parameter) or weight.ndim != 1:
+            continue
+        paths = (path for path in instructions if getattr(path, "has_weight", True))
+        found[weight] = [tuple(path.path_shape) for path in paths]
+    return found
+
+
 def _feature_slices(product: Any) -> tuple[tuple[int, int], tuple[int, int]]:
     """(offset, multiplicity) of the even scalars and the odd vectors of one layer."""
     found = {"0e": (0, 0), "1o": (0, 0)}

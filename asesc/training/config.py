@@ -25,6 +25,9 @@ LABELS: dict[str, str] = {
     "fermi_level": "eV",
 }
 
+#: Ways to move the weights.
+METHODS = ("soap", "adamw")
+
 
 @dataclass(frozen=True, kw_only=True)
 class DataConfig:
@@ -66,6 +69,8 @@ class OptimiserConfig:
     Parameters
     ----------
     epochs : int
+    method : str
+        ``soap`` or ``adamw``. :class:`~asesc.training.soap.SOAP` needs several times fewer steps.
     learning_rate : float
         Peak of a schedule with a linear rise over the fraction ``warmup`` of the run and a cosine
         decay to zero over its last fraction ``decay``; constant in between.
@@ -82,6 +87,7 @@ class OptimiserConfig:
     """
 
     epochs: int = 100
+    method: str = "soap"
     learning_rate: float = 0.01
     warmup: float = 0.03
     decay: float = 1.0
@@ -91,6 +97,11 @@ class OptimiserConfig:
     validate_every: int = 5
 
     def __post_init__(self) -> None:
+        if self.method not in METHODS:
+            raise InputError(
+                f"optimiser: unknown method {self.method!r}.{did_you_mean(self.method, METHODS)} "
+                f"There are {' and '.join(METHODS)}"
+            )
         for name in ("warmup", "decay", "ema_decay"):
             value = getattr(self, name)
             if value > 1:

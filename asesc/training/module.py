@@ -11,12 +11,13 @@ import torch
 from torch import Tensor
 
 from asesc.errors import InputError
-from asesc.models import Model
+from asesc.models import Model, packed_shapes
 from asesc.training.config import TrainingConfig
 from asesc.training.data import Batch
 from asesc.training.evaluate import Comparison
 from asesc.training.loss import residuals, total_loss
 from asesc.training.self_consistency import map_residuals, require_map, spectral_penalty
+from asesc.training.soap import SOAP
 
 
 class Training(lightning.LightningModule):
@@ -129,7 +130,7 @@ class Training(lightning.LightningModule):
             )
 
     def configure_optimizers(self) -> dict[str, Any]:
-        """AdamW; linear warm-up, constant rate and cosine decay over the whole run, by step."""
+        """Linear warm-up, constant rate and cosine decay over the whole run, by step."""
         settings = self._config.optimiser
         parameters = [p for p in self.model.parameters() if p.requires_grad]
         groups = [
@@ -139,7 +140,12 @@ class Training(lightning.LightningModule):
             },
             {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
         ]
-        optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
+        optimiser: torch.optim.Optimizer
+        if settings.method == "soap":
+            packed = packed_shapes(self.model)
+            optimiser = SOAP(groups, lr=settings.learning_rate, packed=packed)
+        else:
+            optimiser = torch.optim.AdamW(groups, lr=settings.learning_rate)
         rise = max(1, int(settings.warmup * int(self.trainer.estimated_stepping_batches)))
 
         def factor(step: int) -> float:
