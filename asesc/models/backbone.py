@@ -269,7 +269,10 @@ def packed_shapes(model: nn.Module) -> dict[Tensor, list[tuple[int, ...]]]:
     """Shapes of the tensors that e3nn keeps one after another in flat parameters, by parameter."""
     found = {}
     for module in model.modules():
-        instructions, weight = getattr(module, "instructions", None), getattr(module, "weight", None)
+        instructions, weight = (
+            getattr(module, "instructions", None),
+            getattr(module, "weight", None),
+        )
         if instructions is None or not isinstance(weight, nn.Parameter) or weight.ndim != 1:
             continue
         paths = (path for path in instructions if getattr(path, "has_weight", True))

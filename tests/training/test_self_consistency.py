@@ -100,7 +100,7 @@ def learn(tmp_path, labels, **changes):
         n_frames=2,
         data={"batch_size": 2},
         targets=dict.fromkeys(labels, 1.0),
-        optimiser={"epochs": 20, "validate_every": 20, "learning_rate": 0.06},
+        optimiser={"epochs": 20, "validate_every": 20, "method": "adamw", "learning_rate": 0.06},
         **changes,
     )
     config = read_config(path)

@@ -47,7 +47,7 @@ def test_a_student_learns_its_teacher(tmp_path):
         dtype="float32",
         data={"batch_size": 8},
         targets={"energy": 1.0, "forces": 1.0},
-        optimiser={"epochs": 60, "validate_every": 60, "learning_rate": 0.06},
+        optimiser={"epochs": 60, "validate_every": 60, "method": "adamw", "learning_rate": 0.06},
     )
     before = initial_errors(path)
     card, _ = run(path)
@@ -73,7 +73,7 @@ def test_all_labels_together_in_a_crystal(tmp_path):
         periodic=True,
         n_frames=4,
         data={"field_frames": 0.1},
-        optimiser={"epochs": 10, "validate_every": 10, "learning_rate": 0.02},
+        optimiser={"method": "adamw", "epochs": 10, "validate_every": 10, "learning_rate": 0.02},
     )
     before = initial_errors(path)
     card, _ = run(path)
