@@ -31,7 +31,7 @@ def boys(argument: Tensor, order: int) -> Tensor:
 class _Boys(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, argument: Tensor, order: int) -> Tensor:
-        values = _evaluate_boys(argument, order + 1)
+        values = evaluate_boys(argument, order + 1)
         ctx.save_for_backward(argument, values[1:])
         ctx.order = order
         return values[:-1].clone()
@@ -44,7 +44,7 @@ class _Boys(torch.autograd.Function):
         return -(gradient * higher).sum(0), None
 
 
-def _evaluate_boys(argument: Tensor, order: int) -> Tensor:
+def evaluate_boys(argument: Tensor, order: int) -> Tensor:
     values = argument.new_empty((order + 1, *argument.shape))
     large = argument.clamp(min=1.0)
     decay = torch.exp(-large)

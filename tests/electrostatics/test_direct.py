@@ -7,7 +7,7 @@ import torch
 from torch.autograd import gradcheck, gradgradcheck
 
 from asesc.density import GaussianBasis
-from asesc.electrostatics import direct
+from asesc.electrostatics import direct, pair_sums
 from asesc.electrostatics.direct import DirectCoulomb
 from asesc.electrostatics.gaussian import pair_interaction
 from asesc.system import System
@@ -42,7 +42,7 @@ def all_at_once(system: System, basis: GaussianBasis) -> torch.Tensor:
 @pytest.fixture(params=["kept", "recomputed"])
 def in_strips(request, monkeypatch):
     """Strips of few rows, the last one shorter than the others."""
-    monkeypatch.setattr(direct, "_STRIP_PAIRS", 11)
+    monkeypatch.setattr(pair_sums, "STRIP_PAIRS", 11)
     if request.param == "recomputed":
         monkeypatch.setattr(direct, "_KEPT_PAIRS", 0)
 
@@ -52,8 +52,8 @@ def in_strips(request, monkeypatch):
 def test_strips_make_the_whole_matrix(in_strips, lmax, factor):
     system = example_system((1,) * 7, OPEN)
     basis = basis_of(system, lmax)
-    assert len(direct._cuts(1, 7, factor == 1)) > 3
-    matrix = direct._pair_blocks(system, basis, factor)
+    assert len(pair_sums.cuts(1, 7, is_symmetric=factor == 1)) > 3
+    matrix = direct._pair_blocks(DirectCoulomb(system, basis)._geometry, factor)
     if factor == 1:
         torch.testing.assert_close(matrix, all_at_once(system, basis), rtol=1e-12, atol=1e-12)
     whole = direct._strip(
@@ -68,25 +68,57 @@ def test_strips_make_the_whole_matrix(in_strips, lmax, factor):
     torch.testing.assert_close(matrix, whole, rtol=1e-12, atol=1e-12)
 
 
-def test_derivatives_of_two_orders(in_strips):
-    """Energies of a padded batch in the positions."""
+def random_density(system: System, seed: int = 0) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randn(system.n_atoms, 4, dtype=torch.float64, generator=generator)
+
+
+@pytest.mark.parametrize("through", ["energy", "potential", "matrix"])
+def test_derivatives_of_two_orders(in_strips, through):
+    """Energies of a padded batch in positions and density, by each way there is."""
     system = two_structures(3)
-    generator = torch.Generator().manual_seed(0)
-    p = torch.randn(system.n_atoms, 4, dtype=torch.float64, generator=generator)
+    u = random_density(system, 1)
 
-    def energy(positions: torch.Tensor) -> torch.Tensor:
-        moved = replace(system, positions=positions)
-        return DirectCoulomb(moved, basis_of(system)).energy(p)
+    def value(positions: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
+        operator = DirectCoulomb(replace(system, positions=positions), basis_of(system))
+        if through == "energy":
+            return operator.energy(p)
+        if through == "potential":
+            return (u * operator.potential(p)).sum()
+        rows = operator.system.layout.pad(p).flatten(1)
+        return torch.einsum("bi,bij,bj->b", rows, operator.dense(), rows)
 
+    inputs = [x.clone().requires_grad_() for x in (system.positions, random_density(system))]
+    # Sums and matrix, of which the number of applications decides, differ by rounding.
+    assert gradcheck(value, inputs, nondet_tol=1e-12)
+    assert gradgradcheck(value, inputs, nondet_tol=1e-12)
+
+
+def test_a_matrix_made_without_graph_gets_one_where_it_is_differentiated():
+    system = two_structures(4)
     positions = system.positions.clone().requires_grad_()
-    assert gradcheck(energy, (positions,))
-    assert gradgradcheck(energy, (positions,))
+    operator = DirectCoulomb(replace(system, positions=positions), basis_of(system))
+    with torch.no_grad():
+        bare = operator.dense()
+    assert not bare.requires_grad and operator.dense().requires_grad
+    assert torch.equal(bare, operator.dense())
+
+
+def test_many_applications_are_those_of_the_matrix():
+    system = two_structures(4)
+    operator, p = DirectCoulomb(system, basis_of(system)), random_density(system)
+    few = [operator.potential(p) for _ in range(direct._FEW)]
+    assert operator._blocks is None
+    many = operator.potential(p)
+    assert operator._blocks is not None
+    for v in few:
+        torch.testing.assert_close(v, many, rtol=1e-12, atol=1e-12)
 
 
 def test_intermediate_numbers_of_large_structures_are_not_kept(monkeypatch):
     """What autograd keeps for a backward pass does not grow beyond the matrix itself."""
     system = example_system((1,) * 24, OPEN)
-    monkeypatch.setattr(direct, "_STRIP_PAIRS", 48)
+    monkeypatch.setattr(pair_sums, "STRIP_PAIRS", 48)
 
     def kept() -> int:
         positions = system.positions.clone().requires_grad_()
@@ -96,9 +128,9 @@ def test_intermediate_numbers_of_large_structures_are_not_kept(monkeypatch):
             sizes[tensor.data_ptr()] = tensor.numel()
             return tensor
 
+        operator = DirectCoulomb(replace(system, positions=positions), basis_of(system))
         with torch.autograd.graph.saved_tensors_hooks(note, lambda tensor: tensor):
-            operator = DirectCoulomb(replace(system, positions=positions), basis_of(system))
-        assert operator.dense().requires_grad
+            assert operator.dense().requires_grad
         return sum(sizes.values())
 
     pairs = 24 * 24
