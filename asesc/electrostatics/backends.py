@@ -179,6 +179,9 @@ _GPU_ATOMS = 2000
 
 _BYTES_OF_POINT = 24  # density, field and spectrum on a mesh; less than a wave vector takes
 
+#: Bytes below which the system is not asked what is free.
+_NEVER_TOO_MUCH = 5e7
+
 #: Widths that a mesh may be given instead of the narrowest Gaussians, Å.
 _MESH_WIDTHS = (0.5, 0.6, 0.7, 0.85)
 
@@ -207,6 +210,8 @@ def _wave_count(system: System, basis: GaussianBasis, kernel: Kernel, fraction: 
 def _require_memory(system: System, points: float, what: str) -> None:
     """Refuse a mesh or a sum over waves that does not fit, before it is made."""
     needed = _BYTES_OF_POINT * points
+    if needed < _NEVER_TOO_MUCH:
+        return
     available = available_memory(system.positions.device)
     if needed > available:
         edges = torch.linalg.vector_norm(system.cell, dim=-1).amax(0).tolist()

@@ -35,7 +35,9 @@ def spline_weights(offset: Tensor, order: int, derivatives: int) -> Tensor:
     """
     # Powers of u − ½ rather than of u: half the magnitude, hence less cancellation.
     centred = offset - 0.5
-    powers = torch.stack([centred**k for k in range(order)], dim=-1)
+    steps = centred[..., None].expand(*centred.shape, order).clone()
+    steps[..., 0] = 1.0
+    powers = steps.cumprod(-1)
     table = _polynomials(order, derivatives).to(offset)
     flat = powers.reshape(-1, order) @ table.permute(1, 0, 2).reshape(order, -1)
     return flat.reshape(*offset.shape, derivatives + 1, order).movedim(-2, 0)
