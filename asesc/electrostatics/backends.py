@@ -4,7 +4,7 @@
 backend      how                                          meant for
 ============ ============================================ ==========================================
 direct-k     sum over wave vectors, O(N²)                 up to about 200 atoms, periodic and slabs
-pairs        all pairs as a matrix, O(N²)                 molecules and clusters up to about 400
+pairs        all pairs, as a matrix if applied often      molecules and clusters up to about 400
 dense        the matrix of one of the above               many applications to small structures
 mesh         B-splines and Fourier transforms, O(N)       large structures, widths above about 0.5 Å
 mesh+pairs   the same for wider Gaussians, and what the   narrow or very different widths
