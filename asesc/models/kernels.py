@@ -72,7 +72,9 @@ class CuEquivariance:
         if made is None or made[0] != version:
             # One assignment: threads that share a model see the old form or the new one.
             made = self._made = (version, *_converted(mace, self._architecture))
-        output = made[1](inputs, compute_force=False)
+        # The kernels are launched on the current device, whichever their arrays are on.
+        with torch.cuda.device_of(inputs["positions"]):
+            output = made[1](inputs, compute_force=False)
         output["node_feats"] = output["node_feats"].index_select(1, made[2])
         return output
 
