@@ -88,29 +88,35 @@ def plan_mesh(
         needed.append(edge if room is None else 2 * (room.extent + room.rim))
         extent *= edge if room is None else max(room.extent, wide)
     size = extent ** (1 / 3)
-    best: tuple[float, int, tuple[int, ...], tuple[float | None, ...], float] | None = None
-    for order in ORDERS:
-        ratio = mesh_ratio(accuracy, order=order, width=narrow, lmax=lmax, size=size, skew=skew)
-        spacing = ratio * narrow
-        shape = tuple(good_size(length / spacing) for length in needed)
-        cost = _TAP * system.n_atoms * order**3 + _POINT * system.n_structures * math.prod(shape)
-        if best is None or cost < best[0]:
-            lengths = tuple(
-                None if room is None else n * spacing for n, room in zip(shape, rooms, strict=True)
-            )
-            coarsest = max(
-                edge / n if room is None else spacing
-                for n, edge, room in zip(shape, edges, rooms, strict=True)
-            )
-            best = cost, order, shape, lengths, coarsest
-    assert best is not None
-    _, order, shape, lengths, coarsest = best
+
+    def spacing(order: int) -> float:
+        return narrow * mesh_ratio(
+            accuracy, order=order, width=narrow, lmax=lmax, size=size, skew=skew
+        )
+
+    def shape(order: int) -> tuple[int, int, int]:
+        nx, ny, nz = (good_size(length / spacing(order)) for length in needed)
+        return nx, ny, nz
+
+    def cost(order: int) -> float:
+        points = system.n_structures * math.prod(shape(order))
+        return _TAP * system.n_atoms * order**3 + _POINT * points
+
+    order = min(ORDERS, key=cost)
+    steps = [
+        spacing(order) if r is not None else e / n
+        for r, e, n in zip(rooms, edges, shape(order), strict=True)
+    ]
+    lx, ly, lz = (
+        None if r is None else n * h for r, n, h in zip(rooms, shape(order), steps, strict=True)
+    )
+    coarsest = max(steps) / narrow
     return MeshPlan(
-        shape,  # type: ignore[arg-type]
-        lengths,  # type: ignore[arg-type]
+        shape(order),
+        (lx, ly, lz),
         order,
         narrow,
-        mesh_error(coarsest / narrow, order=order, width=narrow, lmax=lmax, size=size, skew=skew),
+        mesh_error(coarsest, order=order, width=narrow, lmax=lmax, size=size, skew=skew),
         accuracy,
         tuple(tuple(tuple(row) for row in turn) for turn in turns.long().tolist()),
     )
