@@ -78,10 +78,11 @@ def bilinear_gradient(
     positions: Tensor, width2: Tensor, counts: Tensor, u: Tensor, p: Tensor
 ) -> Tensor:
     """∂(u·J p)/∂r at fixed u and p, (B, n, 3): that of ¼ (Q(u + p) − Q(u − p)), Q(x) = x·J x."""
-    # Of one size, or the difference would lose the digits of the smaller one.
-    ratio = torch.linalg.vector_norm(u) / torch.linalg.vector_norm(p).clamp(min=1e-300)
-    if not bool(ratio > 0):
+    of_u, of_p = torch.linalg.vector_norm(u), torch.linalg.vector_norm(p)
+    if bool(of_u == 0) or bool(of_p == 0):
         return torch.zeros_like(positions)
+    # Of one size, or the difference would lose the digits of the smaller one.
+    ratio = of_u / of_p
     scaled = u / ratio
     plus = pair_sums(positions, width2, counts, scaled + p)[1]
     return 0.5 * ratio * (plus - pair_sums(positions, width2, counts, scaled - p)[1])

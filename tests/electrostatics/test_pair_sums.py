@@ -69,6 +69,15 @@ def test_two_densities_meet(scale):
     torch.testing.assert_close(found, expected, rtol=1e-11, atol=1e-11 * scale)
 
 
+def test_nothing_pulls_at_nothing_and_nan_is_not_hidden():
+    positions, width2, p = structures(4)
+    for pair in ((0 * p, p), (p, 0 * p)):
+        assert not bilinear_gradient(positions, width2, COUNTS, *pair).any()
+    wrong = p.clone()
+    wrong[0, 0, 0] = torch.nan
+    assert bilinear_gradient(positions, width2, COUNTS, wrong, p).isnan().any()
+
+
 def test_far_apart_they_are_points():
     """q/r, and the field of a point dipole, 1000 Å from the origin."""
     positions = torch.tensor([[[1000.0, 0, 0], [1000.0, 0, 20]]], dtype=torch.float64)
