@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
+from ase.data import atomic_numbers, chemical_symbols
 from torch import Tensor
 
 from asesc.errors import InputError
@@ -281,6 +282,21 @@ class BlockLayout:
         """(B, n, …) → (N, …)."""
         rows = blocks.flatten(0, 1)
         return rows if self.full else rows[self.flat]
+
+
+def atomic_number(key: int | str) -> int:
+    """Of a chemical symbol, or of the number itself, also as text.
+
+    Raises
+    ------
+    InputError
+    """
+    number = atomic_numbers.get(str(key), None)
+    if number is None and str(key).isdecimal():
+        number = int(key)
+    if number is None or not 0 < number < len(chemical_symbols):
+        raise InputError(f"{key!r} is neither a chemical symbol nor an atomic number")
+    return number
 
 
 def _common_pbc(frames: Sequence[Atoms]) -> tuple[bool, bool, bool]:

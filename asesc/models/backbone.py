@@ -23,7 +23,7 @@ from asesc.errors import InputError
 from asesc.models.contraction import replace_contractions
 from asesc.models.convolution import fuse_convolutions
 from asesc.neighbors import Edges, find_edges
-from asesc.system import System
+from asesc.system import System, atomic_number
 
 _UNSAFE_LOAD = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
@@ -79,8 +79,8 @@ class Backbone(nn.Module):
 
     Parameters
     ----------
-    elements : sequence of int
-        Atomic numbers the model knows.
+    elements : sequence of int or symbols
+        The model knows these.
     cutoff : float, Å
     channels : int
         Channels per irrep.
@@ -210,7 +210,7 @@ def require_same_constants(own: nn.Module, given: nn.Module, *, but: str = "") -
 
 def new_architecture(
     *,
-    elements: Sequence[int] = (),
+    elements: Sequence[int | str] = (),
     cutoff: float = 5.0,
     channels: int = 32,
     hidden_lmax: int = 1,
@@ -239,7 +239,7 @@ def new_architecture(
         "gate": "silu",
         "atomic_energies": [0.0] * len(elements),
         "avg_num_neighbors": n_neighbors,
-        "atomic_numbers": [int(z) for z in elements],
+        "atomic_numbers": [atomic_number(z) for z in elements],
         "correlation": correlation,
         "radial_MLP": [radial_width] * 3,
         "keep_last_layer_irreps": True,
@@ -249,7 +249,7 @@ def new_architecture(
 
 
 def _require_sound(
-    elements: Sequence[int], cutoff: float, n_neighbors: float, channels: int, layers: int
+    elements: Sequence[int | str], cutoff: float, n_neighbors: float, channels: int, layers: int
 ) -> None:
     """Refuse keywords that would build a broken module."""
     if not elements or len(set(elements)) != len(elements):

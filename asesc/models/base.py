@@ -24,6 +24,7 @@ from asesc.memory import require_memory
 from asesc.models.backbone import Backbone, Features, describe_mace
 from asesc.models.ensembles import find_charge
 from asesc.models.kernels import CuEquivariance, require_kernels
+from asesc.models.moments import json_table
 from asesc.models.potential import Potential, Prediction
 from asesc.solvers import SCFOptions, Solution
 from asesc.system import System
@@ -113,11 +114,11 @@ class Model(Potential):
     ----------
     backbone : mapping
         Keywords of :class:`~asesc.models.backbone.Backbone`.
-    atomic_energies : mapping of int to float, eV
+    atomic_energies : mapping of int or symbol to float, eV
         Energy of the isolated atom (or a fit) per element.
     lmax : int
         Highest multipole of the density.
-    width : float or mapping of int to float, Å
+    width : float or mapping of int or symbol to float, Å
         Gaussian width, common or per element.
     own : mapping, optional
         Further JSON-able keywords of the subclass, to be stored in ``hyperparameters``.
@@ -136,13 +137,9 @@ class Model(Potential):
         energies, widths = atomic_energies or {}, width
         self.hyperparameters: dict[str, Any] = {
             "backbone": dict(backbone),
-            "atomic_energies": {str(z): float(e) for z, e in energies.items()},
+            "atomic_energies": json_table(energies),
             "lmax": lmax,
-            "width": (
-                {str(z): float(w) for z, w in widths.items()}
-                if isinstance(widths, Mapping)
-                else float(widths)
-            ),
+            "width": json_table(widths) if isinstance(widths, Mapping) else float(widths),
             **(own or {}),
         }
         if not 0 <= lmax <= MAX_L:
@@ -320,7 +317,7 @@ class Model(Potential):
 
     def _per_element(self, table: Mapping[int | str, float], *, default: float | None) -> Tensor:
         """Values in the order of ``elements``."""
-        values = {int(z): float(v) for z, v in table.items()}
+        values = {int(z): value for z, value in json_table(table).items()}
         missing = [z for z in self.elements if z not in values]
         if missing and default is None:
             raise InputError(f"no value for atomic numbers {missing}; known are {sorted(values)}")

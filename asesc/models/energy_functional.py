@@ -61,7 +61,7 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
     ----------
     functional : str
         A name of :data:`~asesc.models.functionals.FUNCTIONALS`.
-    formal_charges : mapping of int to float, e, optional
+    formal_charges : mapping of int or symbol to float, e, optional
         q⁰ per element, default 0; a total charge beyond their sum is divided over the atoms with
         learned positive weights, or placed in whole units.
     **common

@@ -22,7 +22,7 @@ class FixedCharges(Model, family="FixedCharges"):
 
     Parameters
     ----------
-    formal_charges : mapping of int to float, e
+    formal_charges : mapping of int or symbol to float, e
         Charge of every element.
     **common
         See :class:`~asesc.models.base.Model`; ``lmax`` is 0.

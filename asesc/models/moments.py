@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from asesc.density.harmonics import n_components
-from asesc.system import System
+from asesc.errors import InputError
+from asesc.system import System, atomic_number
 
 
 def read_out_dipole(system: System, coefficients: Tensor) -> Tensor:
@@ -26,8 +27,18 @@ def excess_charge(system: System, charges: Tensor, weights: Tensor) -> Tensor:
 
 
 def json_table(table: Mapping[int | str, float]) -> dict[str, float]:
-    """A table per element as it goes into a model card."""
-    return {str(z): float(value) for z, value in table.items()}
+    """A table per element as it goes into a model card, by atomic number; it may be by symbol.
+
+    Raises
+    ------
+    InputError
+        For a key that is no element, or a value that is no number.
+    """
+    numbers = [str(atomic_number(key)) for key in table]
+    try:
+        return dict(zip(numbers, map(float, table.values()), strict=True))
+    except (TypeError, ValueError) as error:
+        raise InputError(f"{dict(table)} is not a table of one number per element") from error
 
 
 def coefficients_of(charges: Tensor, dipoles: Tensor | None, lmax: int) -> Tensor:

@@ -19,9 +19,11 @@ class TransferModel(Model):
 
     Parameters
     ----------
-    formal_charges : mapping of int to float, e, optional
+    formal_charges : mapping of int or symbol to float, e, optional
         q⁰ per element, default 0; a total charge beyond their sum is divided over the atoms with
-        learned positive weights.
+        learned positive weights. Give those of the ions that a bond breaks into, whole numbers:
+        without them a breaking bond has to lose its charge within tenths of an ångström, as what
+        passes along an edge dies off with its length, and its Born charges take the wrong sign.
     edge_radials : int
         Radial functions that the edge heads see. Few keep what passes along an edge smooth at
         lengths that the training data lack, such as those of a bond that is just breaking.

@@ -27,6 +27,7 @@ from asesc.models import FAMILIES, Model
 from asesc.neighbors import find_edges
 from asesc.pretrained import Measure, ModelCard, load_model, save_model
 from asesc.response import conjugacy_errors
+from asesc.system import atomic_number
 from asesc.training.config import LABELS, TrainingConfig
 from asesc.training.data import (
     BatchDataset,
@@ -205,7 +206,7 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
         return _on_backbone(config, keywords, config.backbone_from)
     energies = keywords.setdefault("atomic_energies", fit_atomic_energies(frames))
     backbone = dict(keywords.get("backbone", {}))
-    backbone.setdefault("elements", sorted(int(z) for z in energies))
+    backbone.setdefault("elements", sorted(atomic_number(z) for z in energies))
     backbone.setdefault("cutoff", 5.0)
     backbone.setdefault("energy_scale", _force_scale(frames))
     backbone.setdefault("n_neighbors", _mean_neighbours(frames, backbone["cutoff"]))

@@ -208,3 +208,27 @@ def test_the_order_of_elements_does_not_matter():
         assert model._energies[model.backbone.index_of(system.numbers)].tolist() == [-11.0, -17.0]
     with pytest.raises(InputError, match="distinct atomic numbers"):
         FAMILIES["LocalCharges"](backbone={"elements": [1, 1], "cutoff": 3.0})
+
+
+def test_elements_are_known_by_symbol_or_number():
+    cards = [
+        FAMILIES["FixedCharges"](
+            backbone={"elements": [na, cl], "cutoff": 3.0, "channels": 2},
+            formal_charges={na: 1, cl: -1},
+            atomic_energies={na: -11.0, cl: -17.0},
+            width={na: 0.9, cl: 1.1},
+        ).hyperparameters
+        for na, cl in ((11, 17), ("Na", "Cl"), ("11", "17"))
+    ]
+    tables = ("formal_charges", "atomic_energies", "width")
+    for card in cards:
+        assert {key: card[key] for key in tables} == {key: cards[0][key] for key in tables}
+
+
+@pytest.mark.parametrize(
+    ("table", "message"),
+    [({"Xy": 1}, "'Xy' is neither"), ({0: 1}, "0 is neither"), ({"Na": "one"}, "not a table")],
+)
+def test_tables_that_are_not_per_element_are_refused(table, message):
+    with pytest.raises(InputError, match=message):
+        FAMILIES["SplitCharges"](backbone={"elements": [11]}, formal_charges=table)
