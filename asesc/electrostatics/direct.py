@@ -105,9 +105,11 @@ class DirectCoulomb(CoulombOperator):
         geometry = self._geometry
         if not torch.is_grad_enabled():
             return bilinear_gradient(positions, geometry.width2, self.system.counts, u, p)
-        blocks = _pair_blocks(replace(geometry, positions=positions), 1.0)
+        # At fixed u and p, which may depend on the positions themselves: through a view of its own.
+        here = positions.view_as(positions)
+        blocks = _pair_blocks(replace(geometry, positions=here), 1.0)
         energy = (u * _product(blocks, p)).sum()
-        return torch.autograd.grad(energy, positions, create_graph=True)[0]
+        return torch.autograd.grad(energy, here, create_graph=True)[0]
 
 
 class _Potential(torch.autograd.Function):

@@ -74,13 +74,19 @@ def random_density(system: System, seed: int = 0) -> torch.Tensor:
 
 
 @pytest.mark.parametrize("through", ["energy", "potential", "matrix"])
-def test_derivatives_of_two_orders(in_strips, through):
-    """Energies of a padded batch in positions and density, by each way there is."""
+@pytest.mark.parametrize("answers", [False, True])
+def test_derivatives_of_two_orders(in_strips, through, answers):
+    """Energies of a padded batch in positions and density, by each way there is.
+
+    Also of a density that follows the positions, by the potential of another one.
+    """
     system = two_structures(3)
     u = random_density(system, 1)
 
     def value(positions: torch.Tensor, p: torch.Tensor) -> torch.Tensor:
         operator = DirectCoulomb(replace(system, positions=positions), basis_of(system))
+        if answers:
+            p = p - 0.1 * operator.potential(p).sin()
         if through == "energy":
             return operator.energy(p)
         if through == "potential":
