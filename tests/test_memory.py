@@ -51,10 +51,13 @@ def test_pairs_and_dense_solves_ask_first(monkeypatch):
     for family in ("QEq", "SplitChargeEquilibration"):
         with pytest.raises(SetupError, match=r"dense solve .* 3 atoms .*fewer structures at once"):
             random_model(family)(system)
+    pairs = DirectCoulomb(tiled(system, 2), GaussianBasis(1, torch.ones(6, dtype=torch.float64)))
     with pytest.raises(
         SetupError, match=r"all pairs for 3 atoms in each of 2 structures .*open-re"
     ):
-        DirectCoulomb(tiled(system, 2), GaussianBasis(1, torch.ones(6, dtype=torch.float64)))
+        pairs.dense()
+    # One energy makes no matrix.
+    assert pairs.energy(torch.ones(6, 4, dtype=torch.float64)).isfinite().all()
 
 
 def test_memory_that_autograd_keeps():
