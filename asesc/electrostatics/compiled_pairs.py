@@ -13,10 +13,11 @@ from functools import lru_cache
 import torch
 from torch import Tensor
 
+from asesc.electrostatics.gaussian import SERIES_TERMS
 from asesc.units import COULOMB
 
 #: k_e 2/√π, the factor of √a F_n.
-_PREFACTOR = 2 * COULOMB / math.sqrt(math.pi)
+PREFACTOR = 2 * COULOMB / math.sqrt(math.pi)
 
 
 def compiled_pair_sums(
@@ -36,7 +37,7 @@ def _compiled_loop() -> Callable[..., None]:
     """Compiled on first use and kept on disk."""
     from numba import float64, int64, njit, void
 
-    prefactor, series = _PREFACTOR, 18
+    prefactor, series, half_root_pi = PREFACTOR, SERIES_TERMS, 0.5 * math.sqrt(math.pi)
 
     def pair_sums(positions, width2, counts, p, potential, gradient):  # type: ignore[no-untyped-def]
         for b in range(len(counts)):
@@ -58,7 +59,7 @@ def _compiled_loop() -> Callable[..., None]:
                         f0 = 2 * t * f1 + decay
                     else:
                         root, half = math.sqrt(t), 0.5 / t
-                        f0 = 0.886226925452758 * math.erf(root) / root
+                        f0 = half_root_pi * math.erf(root) / root
                         f1 = (f0 - decay) * half
                         f2 = (3 * f1 - decay) * half
                         f3 = (5 * f2 - decay) * half

@@ -12,7 +12,7 @@ from torch import Tensor
 from asesc.density.harmonics import MONOMIALS, degree, n_components
 from asesc.units import COULOMB
 
-_SERIES_TERMS = 18
+SERIES_TERMS = 18
 
 
 def boys(argument: Tensor, order: int) -> Tensor:
@@ -62,7 +62,7 @@ def _boys_series(argument: Tensor, order: int) -> Tensor:
     """F_n for T < 1: the highest order by its Taylor series, the others by downward recursion."""
     values = argument.new_empty((order + 1, *argument.shape))
     term, total = torch.ones_like(argument), torch.full_like(argument, 1 / (2 * order + 1))
-    for k in range(1, _SERIES_TERMS):
+    for k in range(1, SERIES_TERMS):
         term = -term * argument / k
         total = total + term / (2 * order + 2 * k + 1)
     values[order] = total

@@ -6,16 +6,14 @@ of charges and dipoles is a handful of numbers, and its forces are the same numb
 
 from __future__ import annotations
 
-import math
 from itertools import pairwise
 
 import torch
 from torch import Tensor
 
 from asesc.electrostatics.compiled import is_available
-from asesc.electrostatics.compiled_pairs import compiled_pair_sums
+from asesc.electrostatics.compiled_pairs import PREFACTOR, compiled_pair_sums
 from asesc.electrostatics.gaussian import evaluate_boys
-from asesc.units import COULOMB
 
 #: Pairs in one strip of rows: its numbers should stay in a processor's cache.
 STRIP_PAIRS = 2**14
@@ -100,7 +98,7 @@ def cuts(n_structures: int, n: int, *, is_symmetric: bool) -> list[int]:
 def _radial(separation: Tensor, exponent: Tensor, order: int) -> Tensor:
     """g_0 … g_order, (order + 1, B, r, c)."""
     radial = evaluate_boys(exponent * separation.square_(), order)
-    factor = 2 * COULOMB / math.sqrt(math.pi) * exponent.sqrt()
+    factor = PREFACTOR * exponent.sqrt()
     for n in range(order + 1):
         radial[n] *= factor
         factor = factor * (-2 * exponent)

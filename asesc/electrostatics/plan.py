@@ -103,16 +103,17 @@ def plan_mesh(
         return _TAP * system.n_atoms * order**3 + _POINT * points
 
     order = min(ORDERS, key=cost)
+    points = shape(order)
     steps = [
         spacing(order) if r is not None else e / n
-        for r, e, n in zip(rooms, edges, shape(order), strict=True)
+        for r, e, n in zip(rooms, edges, points, strict=True)
     ]
     lx, ly, lz = (
-        None if r is None else n * h for r, n, h in zip(rooms, shape(order), steps, strict=True)
+        None if r is None else n * h for r, n, h in zip(rooms, points, steps, strict=True)
     )
     coarsest = max(steps) / narrow
     return MeshPlan(
-        shape(order),
+        points,
         (lx, ly, lz),
         order,
         narrow,

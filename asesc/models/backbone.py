@@ -29,23 +29,24 @@ _UNSAFE_LOAD = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
 
 
 @contextmanager
-def mace_environment() -> Iterator[None]:
+def mace_environment(dtype: torch.dtype = torch.float64) -> Iterator[None]:
     """Import or build mace and e3nn objects without leaving traces in the process.
 
     mace sets an environment variable that switches off torch's safe loading, and e3nn needs it
     while it reads its own constants; what mace imports sets others. Modules are built in float64,
-    so that their Clebsch–Gordan tables are exact in whatever type they are cast to later.
+    so that their Clebsch–Gordan tables are exact in whatever type they are cast to later, unless
+    they cannot be cast and need their ``dtype`` from the start.
     """
-    environment, dtype = dict(os.environ), torch.get_default_dtype()
+    environment, default = dict(os.environ), torch.get_default_dtype()
     os.environ[_UNSAFE_LOAD] = "1"
-    torch.set_default_dtype(torch.float64)
+    torch.set_default_dtype(dtype)
     try:
         with warnings.catch_warnings(), redirect_stdout(io.StringIO()):
             # mace announces on import which accelerators it lacks.
             warnings.simplefilter("ignore")
             yield
     finally:
-        torch.set_default_dtype(dtype)
+        torch.set_default_dtype(default)
         for name in os.environ.keys() - environment.keys():
             del os.environ[name]
         os.environ.update(environment)

@@ -141,7 +141,8 @@ def _converted(mace: nn.Module, architecture: Mapping[str, Any]) -> tuple[nn.Mod
 
 
 def _build(architecture: Mapping[str, Any], dtype: torch.dtype, *, fused: bool) -> nn.Module:
-    with mace_environment():
+    # The kernels compute in the type in which they were made.
+    with mace_environment(dtype):
         from mace import modules
         from mace.modules.wrapper_ops import CuEquivarianceConfig
 
@@ -152,8 +153,6 @@ def _build(architecture: Mapping[str, Any], dtype: torch.dtype, *, fused: bool) 
             optimize_all=True,
             conv_fusion=fused,
         )
-        # The kernels compute in the type in which they were made.
-        torch.set_default_dtype(dtype)
         with torch.random.fork_rng(devices=[]):
             module = modules.ScaleShiftMACE(
                 **constructor_keywords(architecture), cueq_config=config

@@ -70,7 +70,8 @@ class OptimiserConfig:
     ----------
     epochs : int
     method : str
-        ``soap`` or ``adamw``. :class:`~asesc.training.soap.SOAP` needs several times fewer steps.
+        ``soap`` or ``adamw``. :class:`~asesc.training.soap.SOAP` needs fewer steps where a run is
+        longer than some hundred of them.
     learning_rate : float
         Peak of a schedule with a linear rise over the fraction ``warmup`` of the run and a cosine
         decay to zero over its last fraction ``decay``; constant in between.
