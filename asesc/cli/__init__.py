@@ -70,6 +70,7 @@ _OPTIONS = {
     " V/Å (from calculator)": " V/Å (from --field)",
     "2S+1, from calculator": "2S+1, from --spin",
     "allow_extrapolation=True": "--allow-extrapolation",
+    "kernels='": "--kernels '",
     "nac=False": "--no-nac",
     "dielectric=…": "--dielectric",
     "correction=None with extrapolate=(2, 3, 4)": "--no-correct with --extrapolate 2,3,4",

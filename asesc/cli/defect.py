@@ -12,6 +12,7 @@ from asesc.cli.run import (
     Device,
     Dtype,
     Extrapolate,
+    Kernels,
     ModelName,
     Output,
     Structure,
@@ -67,6 +68,7 @@ def defect(
     output: Output = None,
     dtype: Dtype = "float64",
     device: Device = "auto",
+    kernels: Kernels = "torch",
     allow_extrapolation: Extrapolate = False,
 ) -> None:
     """Formation energies of a point defect over the Fermi level.
@@ -92,7 +94,9 @@ def defect(
     from asesc.defects import ChargedDefect
 
     change = _change(crystal, vacancy, substitute, interstitial)
-    calc = SCCalculator(model, dtype=dtype, device=device, allow_extrapolation=allow_extrapolation)
+    calc = SCCalculator(
+        model, dtype=dtype, device=device, kernels=kernels, allow_extrapolation=allow_extrapolation
+    )
     table = ChargedDefect(crystal, change, calc, cells).formation_energies(
         states,
         chempots=potentials,

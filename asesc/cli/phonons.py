@@ -8,7 +8,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from asesc.cli.numbers import direction, integers
-from asesc.cli.run import Device, Dtype, ModelName, Structure, output_prefix, read_structure
+from asesc.cli.run import (
+    Device,
+    Dtype,
+    Kernels,
+    ModelName,
+    Structure,
+    output_prefix,
+    read_structure,
+)
 from asesc.errors import IllPosedError
 
 if TYPE_CHECKING:
@@ -40,6 +48,7 @@ def phonons(
     output: Output = None,
     dtype: Dtype = "float64",
     device: Device = "auto",
+    kernels: Kernels = "torch",
 ) -> None:
     """Phonons of a crystal by finite displacements, and what follows from them.
 
@@ -60,7 +69,7 @@ def phonons(
     from asesc.cli.report import written_line
 
     console = Console()
-    atoms.calc = SCCalculator(model, dtype=dtype, device=device)
+    atoms.calc = SCCalculator(model, dtype=dtype, device=device, kernels=kernels)
     if relax:
         atoms = workflow.relaxed(atoms, cell=bool(atoms.pbc.all()))
     ph = workflow.phonons(atoms, cells, nac=nac, displacement=displacement)

@@ -46,6 +46,7 @@ Seed = Annotated[int, typer.Option(help="Of the initial velocities.")]
 Output = Annotated[str | None, typer.Option(help="Prefix of the files written.")]
 Dtype = Annotated[str, typer.Option(help="float64 or float32.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Kernels = Annotated[str, typer.Option(help="Of the backbone: torch or, on GPUs, cuequivariance.")]
 Boundary = Annotated[str, typer.Option(help="auto (from pbc), open, slab, electrodes, periodic.")]
 _EXTRAPOLATE = "Go beyond the scope of the model's card."
 Extrapolate = Annotated[bool, typer.Option("--allow-extrapolation", help=_EXTRAPOLATE)]
@@ -69,6 +70,7 @@ def run(
     output: Output = None,
     dtype: Dtype = "float64",
     device: Device = "auto",
+    kernels: Kernels = "torch",
     boundary: Boundary = "auto",
     allow_extrapolation: Extrapolate = False,
 ) -> None:
@@ -83,8 +85,9 @@ def run(
     if md is Ensemble.nvt and temperature == 0:
         raise InputError("--md nvt holds a temperature above 0 K; raise --temperature, or use nve")
     atoms = read_structure(structure)
-    options = {"dtype": dtype, "device": device, "boundary": boundary, "spin": spin}
+    options = {"dtype": dtype, "device": device, "kernels": kernels, "boundary": boundary}
     options |= {"allow_extrapolation": allow_extrapolation, "fermi_level": fermi_level}
+    options["spin"] = spin
     _attach_calculator(atoms, model, charge, field, options)
     if cell:
         # Refused here, before any file of an earlier run is replaced.

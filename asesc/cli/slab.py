@@ -13,6 +13,7 @@ from asesc.cli.run import (
     Dtype,
     Extrapolate,
     Field,
+    Kernels,
     ModelName,
     Output,
     Structure,
@@ -52,6 +53,7 @@ def slab(
     output: Output = None,
     dtype: Dtype = "float64",
     device: Device = "auto",
+    kernels: Kernels = "torch",
     allow_extrapolation: Extrapolate = False,
 ) -> None:
     """Potential and charge averaged over the layers of a slab or a crystal.
@@ -76,6 +78,7 @@ def slab(
         model,
         dtype=dtype,
         device=device,
+        kernels=kernels,
         allow_extrapolation=allow_extrapolation,
         # The charge per cell of a slab follows from a surface charge and need not be whole.
         allow_fractional_charge=True,

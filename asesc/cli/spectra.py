@@ -10,6 +10,7 @@ import typer
 from asesc.cli.run import (
     Device,
     Dtype,
+    Kernels,
     ModelName,
     Seed,
     Structure,
@@ -46,6 +47,7 @@ def spectra(
     output: Output = None,
     dtype: Dtype = "float64",
     device: Device = "auto",
+    kernels: Kernels = "torch",
 ) -> None:
     """Infrared (and Raman) spectrum of a molecule or crystal.
 
@@ -64,7 +66,7 @@ def spectra(
     from asesc.cli.report import written_line
 
     console = Console()
-    atoms.calc = SCCalculator(model, dtype=dtype, device=device)
+    atoms.calc = SCCalculator(model, dtype=dtype, device=device, kernels=kernels)
     if relax:
         atoms = workflow.minimum(atoms) if md is None else workflow.relaxed(atoms)
     if md is None:

@@ -194,6 +194,15 @@ def test_mistakes_end_as_one_message(capsys, monkeypatch, workplace, arguments, 
     assert message in refused(capsys, monkeypatch, *arguments)
 
 
+@pytest.mark.parametrize("command", ["run", "phonons", "spectra", "slab", "defect", "doctor"])
+def test_kernels_reach_the_model(capsys, monkeypatch, command):
+    arguments = {"doctor": [], "defect": ["tiny", "--vacancy", "0", "--chempot", "O=0"]}
+    given = (command, *arguments.get(command, ["tiny"]), "--model", "tiny")
+    message = refused(capsys, monkeypatch, *given, "--kernels", "cuequivarianc")
+    assert "--kernels 'cuequivarianc'; choose one of torch, cuequivariance" in message
+    assert "Did you mean 'cuequivariance'" in message
+
+
 def test_models_are_listed_and_shown(monkeypatch):
     monkeypatch.setenv("COLUMNS", "150")
     listed = asesc("models", "list")
