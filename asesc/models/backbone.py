@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from asesc.errors import InputError
-from asesc.models.contraction import replace_contractions
+from asesc.models.contraction import replace_contractions, translated_weights
 from asesc.models.convolution import fuse_convolutions
 from asesc.neighbors import Edges, find_edges
 from asesc.system import System, atomic_number
@@ -119,6 +119,9 @@ class Backbone(nn.Module):
     def copy_mace(self, mace: nn.Module) -> None:
         """Take over the parameters of a module of the same architecture.
 
+        Its contractions may have the couplings of cuequivariance, see
+        :func:`~asesc.models.contraction.translated_weights`.
+
         Raises
         ------
         InputError
@@ -126,7 +129,7 @@ class Backbone(nn.Module):
             parameters alone would lose it.
         """
         require_same_constants(self.mace, mace)
-        parameters = dict(mace.named_parameters())
+        parameters = dict(mace.named_parameters()) | translated_weights(self.mace, mace)
         with torch.no_grad():
             for name, parameter in self.mace.named_parameters():
                 parameter.copy_(parameters[name])
@@ -198,9 +201,14 @@ def mace_inputs(
 
 
 def require_same_constants(own: nn.Module, given: nn.Module, *, but: str = "") -> None:
-    """Refuse a module whose constants, ``but`` one, are not those that its architecture implies."""
+    """Refuse a module whose constants, ``but`` one, are not those that its architecture implies.
+
+    Couplings of contractions may differ and are compared in :func:`translated_weights`.
+    """
     expected, found = dict(own.named_buffers()), dict(given.named_buffers())
     for name in (expected.keys() & found.keys()) - {but}:
+        if ".symmetric_contractions." in name:
+            continue
         a, b = expected[name].double(), found[name].double()
         if a.shape != b.shape or not torch.allclose(a, b, rtol=1e-5):
             raise InputError(

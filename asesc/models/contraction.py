@@ -14,6 +14,11 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from asesc.errors import InputError
+
+#: Part of a coupling that may lie outside a span before it is another one; float32 leaves 1e-7.
+_OUTSIDE = 1e-5
+
 
 class SymmetricContraction(nn.Module):
     """Higher-order features B_m = Σ_ν Σ_k W_ν,k(z, c) Σ_(i1…iν) U_ν[m, i1…iν, k] x_i1 … x_iν.
@@ -93,6 +98,64 @@ def replace_contractions(mace: nn.Module) -> None:
         product.symmetric_contractions = SymmetricContraction(product.symmetric_contractions)
 
 
+def translated_weights(own: nn.Module, given: nn.Module) -> dict[str, Tensor]:
+    """Weights of the contractions of ``given`` where its couplings differ from those of ``own``.
+
+    mace writes the same polynomials in one of two ways. Trained where cuequivariance is installed,
+    U' is a basis of the symmetric couplings, and the checkpoint keeps it; elsewhere U has products
+    of Clebsch–Gordan coefficients, more than are needed. Summed over the permutations of indices
+    both span the same space, U' = U A, so that the weights W = A W' compute the same features.
+
+    Parameters
+    ----------
+    own, given : mace.modules.MACE
+        Of the same architecture.
+
+    Returns
+    -------
+    dict of str to Tensor, (elements, paths, C)
+        By the parameter's name in ``own``, to the precision of the couplings in ``given``.
+
+    Raises
+    ------
+    InputError
+        If the couplings span another space.
+    """
+    found = {}
+    for name, mine in own.named_modules():
+        if not hasattr(mine, "U_tensors"):
+            continue
+        theirs = given.get_submodule(name)
+        for nu in range(1, mine.correlation + 1):
+            change = _change_of_basis(mine.U_tensors(nu), theirs.U_tensors(nu), nu)
+            if change is None:
+                continue
+            weights = _weights(theirs, nu).detach().double().cpu()
+            found[f"{name}.{_weights_name(mine, nu)}"] = torch.einsum(
+                "kp,epc->ekc", change, weights
+            )
+    return found
+
+
+def _change_of_basis(own: Tensor, given: Tensor, nu: int) -> Tensor | None:
+    """A of :func:`translated_weights` for one degree, (paths, paths'); None for the same U."""
+    own, given = own.detach().double().cpu(), given.detach().double().cpu()
+    if own.shape == given.shape and torch.allclose(own, given, rtol=_OUTSIDE):
+        return None
+    tuples = _ordered_tuples(own.shape[-2], nu)[nu]
+    mine, theirs = (
+        _table(u, tuples).unflatten(0, (-1, u.shape[-1])).movedim(1, -1).flatten(0, 1)
+        for u in (own, given)
+    )
+    change = torch.linalg.pinv(mine, rtol=1e-10) @ theirs
+    if float((mine @ change - theirs).norm()) > _OUTSIDE * float(theirs.norm()):
+        raise InputError(
+            f"the couplings of degree {nu} in the MACE module do not span those of its "
+            "architecture; such a modified module cannot be used"
+        )
+    return change
+
+
 def _degrees(contraction: Any) -> list[int]:
     """Degrees whose coupling does not vanish by symmetry."""
     degrees = range(1, contraction.correlation + 1)
@@ -109,6 +172,11 @@ def _weights(contraction: Any, nu: int) -> Tensor:
     if nu == contraction.correlation:
         return contraction.weights_max
     return contraction.weights[contraction.correlation - 1 - nu]
+
+
+def _weights_name(contraction: Any, nu: int) -> str:
+    last = contraction.correlation - 1
+    return "weights_max" if nu > last else f"weights.{last - nu}"
 
 
 def _ordered_tuples(n: int, highest: int) -> dict[int, list[tuple[int, ...]]]:

@@ -23,6 +23,7 @@ from asesc.models.backbone import (
     plain_architecture,
     require_same_constants,
 )
+from asesc.models.contraction import translated_weights
 from asesc.models.moments import json_table, read_out_dipole
 from asesc.models.polar_electrostatics import (
     EnergySlot,
@@ -244,7 +245,8 @@ class MACEPolar(Potential, family="MACEPolar"):
         """Take over the parameters of a module of the same architecture."""
         require_same_constants(self.polar, mace, but=_ATOMIC_ENERGIES)
         try:
-            self.load_weights({f"polar.{name}": p for name, p in mace.named_parameters()})
+            weights = dict(mace.named_parameters()) | translated_weights(self.polar, mace)
+            self.load_weights({f"polar.{name}": weight for name, weight in weights.items()})
         except ModelFormatError as error:
             raise InputError(
                 f"the PolarMACE module has other tensors than its configuration implies: {error}. "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from itertools import permutations
+from typing import Any
 
 import numpy as np
 import pytest
@@ -18,8 +20,7 @@ from asesc.system import System
 CUTOFF = 4.0
 
 
-@pytest.fixture(scope="module")
-def mace() -> torch.nn.Module:
+def made() -> torch.nn.Module:
     """A ScaleShiftMACE unlike our default: density blocks, ZBL, Agnesi, scalars in the end."""
     torch.manual_seed(0)
     with mace_environment():
@@ -50,8 +51,47 @@ def mace() -> torch.nn.Module:
         )
 
 
-def test_short_range_energy_is_the_checkpoints(mace: torch.nn.Module) -> None:
-    system = System.from_atoms(molecule("H2O"))
+@pytest.fixture(scope="module")
+def mace() -> torch.nn.Module:
+    return made()
+
+
+def symmetric_couplings(*args: Any, **keywords: Any) -> list[Any]:
+    """A basis of what mace's couplings span, summed over permutations: fewer, and mixed.
+
+    Stands in for ``cuequivariance.reduced_symmetric_tensor_product_basis``.
+    """
+    from mace.tools.cg import U_matrix_real
+
+    name, couplings = U_matrix_real(*args, **keywords | {"use_cueq_cg": False})[-2:]
+    nu = keywords["correlation"]
+    features = range(couplings.ndim - 1 - nu, couplings.ndim - 1)
+    other = [d for d in range(couplings.ndim) if d not in features]
+    orders = [other[:-1] + list(order) + other[-1:] for order in permutations(features)]
+    flat = sum(couplings.permute(order) for order in orders).flatten(0, -2)
+    left, values, _ = torch.linalg.svd(flat, full_matrices=False)
+    rank = max(1, int((values > 1e-10).sum()))
+    return [name, left[:, :rank].view(*couplings.shape[:-1], rank)]
+
+
+@pytest.fixture(params=["installed", "symmetric"])
+def checkpoint(request, monkeypatch) -> torch.nn.Module:
+    """With the couplings that mace takes here, and with those it takes beside cuequivariance."""
+    if request.param == "installed":
+        return request.getfixturevalue("mace")
+    with mace_environment():
+        from mace.modules import symmetric_contraction
+
+    with monkeypatch.context() as patch:
+        patch.setattr(symmetric_contraction, "U_matrix_real", symmetric_couplings)
+        module = made()
+    contractions = module.products[0].symmetric_contractions.contractions
+    assert [c.weights_max.shape[1] for c in contractions] == [8, 12]  # instead of 23 and 51
+    return module
+
+
+def test_short_range_energy_is_the_checkpoints(checkpoint: torch.nn.Module) -> None:
+    mace, system = checkpoint, System.from_atoms(molecule("H2O"))
     edges = find_edges(system, CUTOFF)
     zeros = torch.zeros(len(edges.source), 3, dtype=torch.float64)
     reference = mace(
@@ -91,4 +131,9 @@ def test_a_changed_constant_is_refused(mace: torch.nn.Module) -> None:
     wide = dict(model.backbone.mace.named_buffers())["r_max"]
     wide += 1.0
     with pytest.raises(InputError, match="'r_max'"):
+        model.backbone.copy_mace(mace)
+    wide -= 1.0
+    contraction = model.backbone.mace.products[0].symmetric_contractions.contractions[0]
+    contraction.U_matrix_2 *= torch.arange(16.0)[:, None]  # spans something else
+    with pytest.raises(InputError, match="couplings of degree 2"):
         model.backbone.copy_mace(mace)
