@@ -75,16 +75,18 @@ class DynamicsCalculator(SCCalculator):
         point = self._key(structure), structure.positions.copy(), structure.cell.array.copy()
         if self._point is not None and _jumped(self._point, point, structure.pbc):
             self.one_map.clear()
+        # Until the step is done: it may be left by an error or by Ctrl-C at any moment.
+        self._point = None
         self._follows = True
         try:
             super().calculate(atoms, properties, *args, **keywords)
-        except Exception:
-            # The history may hold half of a step.
-            self.one_map.clear()
-            raise
+            self._point = point
         finally:
             self._follows = False
-        self._point = point
+            if self._point is None:
+                # The history may hold half of a step.
+                self._point_before = None
+                self.one_map.clear()
 
     def _key(self, atoms: Atoms) -> tuple[Any, ...]:
         inputs = self._inputs(atoms)

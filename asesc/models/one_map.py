@@ -123,6 +123,7 @@ class OneMap:
         self._adjoints.clear()
         self._recent.clear()
         self._kernel = self._start = None
+        self._before = self._snapshot()
 
     def solve(self, model: Model, problem: Problem) -> State:
         """The state of the next step.

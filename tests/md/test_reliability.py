@@ -14,6 +14,7 @@ from asesc import SCCalculator
 from asesc.errors import IllPosedError, SCFError
 from asesc.md import DynamicsCalculator
 from asesc.models.density_map import DensityMap
+from asesc.models.one_map import OneMap
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="processes are forked")
@@ -26,6 +27,28 @@ def test_three_kills():
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.startswith("3 kills")
+
+
+def test_interrupted_step(monkeypatch):
+    """Ctrl-C in the middle of a step: the next has the forces of a run that begins there."""
+    calculator = DynamicsCalculator(gentle_model("FixedPoint"))
+    dyn = dynamics(calculator)
+    dyn.run(8)
+    multiplier = OneMap._multiplier
+
+    def interrupted(*args):
+        multiplier(*args)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(OneMap, "_multiplier", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            dyn.run(1)
+    saved, fresh = calculator.arrays(), calculator.clone()
+    assert not {"x0", "adjoint0", "kernel", "start", "positions_before"} & saved.keys()
+    np.testing.assert_array_equal(
+        calculator.get_forces(dyn.atoms), fresh.get_forces(dyn.atoms.copy())
+    )
 
 
 @pytest.fixture
