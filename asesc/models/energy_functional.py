@@ -174,20 +174,22 @@ def find_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solutio
 def _ramp(surface: EnergySurface, failure: SCFError) -> tuple[Tensor, Solution]:
     """The minimum of a convex functional, followed while its ridges grow from 0 to 1."""
     options = surface.problem.options
-    budget = replace(options, max_maps=min(_RAMP_MAPS, options.max_maps))
-    patient = replace(surface, problem=replace(surface.problem, options=budget))
     w = torch.zeros_like(surface.response.electronegativity)
     strength, increment, maps, solution = 0.0, 0.5, 0, None
     while strength < 1 or solution is None:
         trial = min(1.0, strength + increment) if solution else 0.0
+        budget = replace(options, max_maps=min(_RAMP_MAPS, options.max_maps - maps))
+        patient = replace(surface, problem=replace(surface.problem, options=budget))
         try:
             w, solution = _descend(patient.softened(trial), w)
         except SCFError:
             maps, increment = maps + budget.max_maps, 0.25 * increment
-            if solution is None or increment < _LEAST_INCREMENT or maps > options.max_maps:
+            if solution is None or increment < _LEAST_INCREMENT:
                 raise failure from None
         else:
             maps, strength, increment = maps + solution.iterations, trial, 2 * increment
+        if strength < 1 and maps >= options.max_maps:
+            raise failure
     n = surface.problem.system.n_structures
     spent = maps + len(failure.history)
     stage = Stage("ramp of the ridges", n, n, spent, 0, solution.residual)

@@ -82,10 +82,17 @@ def minimise(
     dense = hessian is not None and blocks.dimension <= options.dense_limit
     surface = _Surface(energy, blocks, options, hessian if dense else None, precondition)
     search = _Search(surface, blocks.of(start.detach()), options, convex, radius)
-    while bool(search.active.any()):
-        search.advance()
+    try:
+        while bool(search.active.any()):
+            search.advance()
+    except _Spent:
+        raise search.failure() from None
     solution = search.solution("Newton" if dense else "Newton-CG")
     return blocks.rows(search.x), solution
+
+
+class _Spent(Exception):
+    """The next map or product would be beyond ``max_maps``."""
 
 
 class _Surface:
@@ -105,11 +112,12 @@ class _Surface:
 
     def __call__(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """E (B,) and ∂E/∂x (B, d)."""
+        self._require_left()
+        self.tally.maps += 1
         rows = self._blocks.rows(x).detach().requires_grad_()
         with torch.enable_grad():
             value = self._energy(rows)
             (gradient,) = torch.autograd.grad(value.sum(), rows)
-        self.tally.maps += 1
         value, gradient = value.detach(), self._blocks.of(gradient)
         require_finite(torch.cat([value[:, None], gradient], dim=1), self.tally)
         self.tally.history.append(float(gradient.abs().max()))
@@ -127,11 +135,16 @@ class _Surface:
         jacobian = Jacobian(self._slope, rows)
 
         def apply(vector: Tensor) -> Tensor:
+            self._require_left()
             self.tally.products += 1
             product = jacobian.apply_transposed(self._blocks.rows(vector))
             return self._blocks.of(product)
 
         return ProductModel(gradient, apply, self._approximate, accuracy)
+
+    def _require_left(self) -> None:
+        if self.tally.left <= 0:
+            raise _Spent
 
     def _slope(self, rows: Tensor) -> Tensor:
         """∂E/∂x with graph; the term in x gives it one where E is linear."""
@@ -169,8 +182,6 @@ class _Search:
 
     def advance(self) -> None:
         """One step of all structures that have no minimum yet."""
-        if self._surface.tally.left <= 0:
-            raise SCFError(self._complaint(), history=self._surface.tally.history)
         if self._model is None:
             self._model = self._surface.model(self.x, self._gradient)
         step = self._model.step(self._radius)
@@ -225,7 +236,7 @@ class _Search:
         radius = torch.where((ratio > _GOOD) & step.cut, 3 * length, radius)
         self._radius = torch.where(self.active & ~self._rounded, radius, self._radius)
         if bool((self.active & (self._radius < _LEAST_RADIUS)).any()):
-            raise SCFError(self._complaint(), history=self._surface.tally.history)
+            raise self.failure()
         return ratio > _ACCEPTED
 
     def _refuse_runaway(self) -> None:
@@ -249,14 +260,16 @@ class _Search:
         stage = Stage(method, n, n, tally.maps, tally.products, residual, ", ".join(notes))
         return Solution(method, True, tally.spent, residual, tuple(tally.history), (stage,))
 
-    def _complaint(self) -> str:
+    def failure(self) -> SCFError:
+        """What to raise where no minimum is found."""
         tally = self._surface.tally
         which = self.active.nonzero()[:, 0].tolist()
         worst = float(self._gradient.abs().amax(-1)[self.active].max())
-        return (
+        return SCFError(
             f"no minimum was found for structure {', '.join(map(str, which[:5]))}: the largest "
             f"slope is {worst:.1e} (tolerance {self._options.tolerance:.0e}) after {tally.maps} "
             f"energies and {tally.products} Hessian products. No number is returned. What to try: "
             f"more steps, scf={{'max_maps': {4 * tally.limit}}}; a larger tolerance where rounding "
-            "is the limit; check the geometry for coinciding atoms; a smaller field or charge"
+            "is the limit; check the geometry for coinciding atoms; a smaller field or charge",
+            history=tally.history,
         )

@@ -21,7 +21,9 @@ class SCFOptions:
     energy_tolerance : float, eV
         On the energy error that the residual implies, per structure, where the caller can tell.
     max_maps : int
-        Evaluations of the map, Jacobian products included, after which the solver gives up.
+        Evaluations of the map, Jacobian products included, after which the solver gives up. In a
+        minimisation none is beyond it; Hessians do not count. An energy functional minimises once,
+        again with as many maps on the ramp where that fails, and once per site that it searches.
     depth : int
         Pairs of steps and residual changes kept by Anderson mixing.
     dense_limit : int

@@ -1,5 +1,7 @@
 """Minima, never saddle points; what has none is refused."""
 
+import re
+
 import pytest
 import torch
 from responses import coupling, layout_of
@@ -245,3 +247,14 @@ def test_too_few_steps_are_an_error_that_says_so():
     with pytest.raises(SCFError, match=r"max_maps': 12") as error:
         solve(bowl, 5 * random_start(), True, options=SCFOptions(max_maps=3))
     assert len(error.value.history) == 3
+
+
+@pytest.mark.parametrize("convex", [True, False])
+@pytest.mark.parametrize("limit", [1, 10, 11])
+def test_products_count_and_none_is_beyond_the_limit(convex, limit):
+    """Also within one step, whose conjugate gradients need more products than are left."""
+    options = SCFOptions(max_maps=limit)
+    with pytest.raises(SCFError, match=f"max_maps': {4 * limit}") as error:
+        solve(bowl, 5 * random_start(), False, convex=convex, options=options)
+    spent = re.search(r"after (\d+) energies and (\d+) Hessian products", str(error.value))
+    assert sum(map(int, spent.groups())) == limit
