@@ -1,4 +1,4 @@
-"""The two loops of :mod:`~asesc.electrostatics.stencil`, compiled for a processor by numba.
+"""Stencils on a processor, by loops that numba compiles.
 
 On a CPU tensor operations spend most of their time moving the p³ weights of an atom through memory;
 compiled loops keep them in registers and are several times as fast. numba is optional
@@ -7,18 +7,16 @@ compiled loops keep them in registers and are several times as fast. numba is op
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import lru_cache
 from importlib.util import find_spec
-from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from asesc.electrostatics.splines import spline_polynomials
 from asesc.electrostatics.stencil import Stencil, derivative_terms
 
 Loop = Callable[..., None]
@@ -27,37 +25,56 @@ Loop = Callable[..., None]
 class CompiledStencil(Stencil):
     """A stencil on a processor; the same numbers as :class:`~.stencil.Stencil` to rounding."""
 
-    def _index(self, first: Tensor, channel: Tensor) -> None:
+    def _locate(self, x: Tensor, channel: Tensor) -> None:
+        from asesc.electrostatics.stencil_loops import locate, n_lanes
+
         _, ny, nz = self.shape
-        self._first = torch.cat([first, channel[:, None]], dim=1).numpy()
-        self._line = nz + _lanes(self.order) - 1
-        self._size = np.array(self.shape)
-        self._strides = np.array([ny * self._line, self._line])
+        # Rows end where the vectors of the last stencil end.
+        self._line = nz + n_lanes(self.order) - 1
+        self._size, self._strides = np.array(self.shape), np.array([ny * self._line, self._line])
+        self._x = x.contiguous().numpy()
+        atoms, key = np.empty((len(x), 5), dtype=np.int64), np.empty(len(x), dtype=np.int64)
+        locate(self._x, channel.numpy(), self._size, self.order // 2 - 1, atoms, key)
+        # Neighbouring atoms touch the same memory when they come one after the other.
+        self._atoms = atoms[key.argsort()]
+
+    def weights(self, derivatives: int) -> Tensor:
+        """Splines and derivatives along x, y, z: (N, 3, derivatives + 1, lanes), sorted."""
+        if derivatives not in self._weights:
+            table = _padded_polynomials(self.order, derivatives)
+            shape = (len(self._x), 3, derivatives + 1, table.shape[-1])
+            weights = torch.empty(shape, dtype=torch.float64)
+            evaluate = compiled_loops(self.order, derivatives)[2]
+            evaluate(self._x, self._atoms, table, weights.numpy())
+            self._weights[derivatives] = weights
+        return self._weights[derivatives]
 
     def spread(self, values: Tensor, derivatives: int) -> Tensor:
+        from asesc.electrostatics.stencil_loops import fold
+
         nx, ny, nz = self.shape
-        mesh = values.new_zeros(self.n_channels, nx, ny, self._line)
-        values = values.index_select(0, self.sorting)
-        self._run(0, mesh, values, derivatives)
-        folded = mesh[..., :nz].contiguous()
-        for start in range(nz, self._line, nz):
-            rest = mesh[..., start : start + nz]
-            folded[..., : rest.shape[-1]] += rest
-        return folded
+        continued = values.new_zeros(self.n_channels * nx * ny, self._line)
+        self._run(0, continued, values.contiguous(), derivatives)
+        mesh = values.new_empty(self.n_channels, nx, ny, nz)
+        fold(continued.numpy(), mesh.view(-1, nz).numpy())
+        return mesh
 
     def gather(self, mesh: Tensor, derivatives: int) -> Tensor:
-        tail = torch.arange(self.shape[2], self._line) % self.shape[2]
-        continued = torch.cat([mesh, mesh[..., tail]], dim=-1)
-        values = mesh.new_empty(len(self.sorting), len(derivative_terms(derivatives)))
-        self._run(1, continued, values, derivatives)
-        return torch.empty_like(values).index_copy_(0, self.sorting, values)
+        from asesc.electrostatics.stencil_loops import unfold
 
-    def _run(self, which: int, mesh: Tensor, values: Tensor, derivatives: int) -> None:
+        rows = mesh.reshape(-1, self.shape[2])
+        continued = mesh.new_empty(len(rows), self._line)
+        unfold(rows.numpy(), continued.numpy())
+        values = mesh.new_empty(len(self._x), len(derivative_terms(derivatives)))
+        self._run(1, continued, values, derivatives)
+        return values
+
+    def _run(self, which: int, continued: Tensor, values: Tensor, derivatives: int) -> None:
         compiled_loops(self.order, derivatives)[which](
-            mesh.view(-1).numpy(),
+            continued.view(-1).numpy(),
             self._size,
             self._strides,
-            self._first,
+            self._atoms,
             self.weights(derivatives).numpy(),
             values.numpy(),
             _where_terms(derivatives),
@@ -75,134 +92,28 @@ def is_available() -> bool:
     return find_spec("numba") is not None
 
 
-def _lanes(order: int) -> int:
-    """Points along z that are handled together: the order, in whole groups of four."""
-    return 4 * math.ceil(order / 4)
+@lru_cache(maxsize=16)
+def compiled_loops(order: int, derivatives: int) -> tuple[Loop, Loop, Loop]:
+    """To spread, to gather, and the weights; compiled on first use and kept on disk.
+
+    The first two take the mesh as one array continued along z, its numbers of points and strides,
+    the first point, channel and number of every atom (N, 5), weights (N, 3, derivatives + 1,
+    lanes), the terms of every atom (N, T), and where each term is, (derivatives + 1)³.
+    """
+    from asesc.electrostatics import stencil_loops
+
+    makers = (stencil_loops.spread_loop, stencil_loops.gather_loop, stencil_loops.weights_loop)
+    spread, gather, weights = (make(order, derivatives + 1) for make in makers)
+    return spread, gather, weights
 
 
 @lru_cache(maxsize=16)
-def compiled_loops(order: int, derivatives: int) -> tuple[Loop, Loop]:
-    """``spread`` and ``gather`` for one spline order, compiled on first use and kept on disk.
+def _padded_polynomials(order: int, derivatives: int) -> NDArray[np.float64]:
+    """Coefficients of the splines, (derivatives + 1, p, lanes)."""
+    from asesc.electrostatics.stencil_loops import n_lanes
 
-    Both take the mesh as one array continued along z, its numbers of points and strides, the first
-    point and channel of every atom (N, 4), weights (3, N, derivatives + 1, p), the terms of every
-    atom (N, T), and where each term is, (derivatives + 1)³.
-
-    Four points along z are loaded, changed and stored together, and indices are unsigned: only
-    then can the compiler see that they are neighbours and use vector instructions, which makes
-    either loop about twice as fast.
-    """
-    import numba
-
-    m, p, lanes = derivatives + 1, order, _lanes(order)
-    one, two, three = (np.uint64(n) for n in (1, 2, 3))
-    # Sums may be reassociated, so that the processor adds several numbers at once.
-    options: Any = {"fastmath": {"contract", "reassoc", "nsz"}, "cache": True, "nogil": True}
-
-    def spread(mesh, size, strides, first, weights, values, column):  # type: ignore[no-untyped-def]
-        line, row = np.zeros((m, m, lanes)), np.zeros((m, lanes))
-        start = np.zeros(p, np.uint64)
-        for i in range(first.shape[0]):
-            for a in range(m):
-                for b in range(m - a):
-                    for z in range(p):
-                        total = 0.0
-                        for c in range(m - a - b):
-                            total += values[i, column[a, b, c]] * weights[2, i, c, z]
-                        line[a, b, z] = total
-            for y in range(p):
-                start[y] = np.uint64(((first[i, 1] + y) % size[1]) * strides[1] + first[i, 2])
-            for x in range(p):
-                plane = np.uint64(
-                    (first[i, 3] * size[0] + (first[i, 0] + x) % size[0]) * strides[0]
-                )
-                for b in range(m):
-                    for z in range(0, lanes, 4):
-                        s0 = s1 = s2 = s3 = 0.0
-                        for a in range(m - b):
-                            w = weights[0, i, a, x]
-                            s0 += w * line[a, b, z]
-                            s1 += w * line[a, b, z + 1]
-                            s2 += w * line[a, b, z + 2]
-                            s3 += w * line[a, b, z + 3]
-                        row[b, z], row[b, z + 1], row[b, z + 2], row[b, z + 3] = s0, s1, s2, s3
-                for y in range(p):
-                    for z in range(0, lanes, 4):
-                        at = plane + start[y] + np.uint64(z)
-                        s0, s1, s2, s3 = mesh[at], mesh[at + one], mesh[at + two], mesh[at + three]
-                        for b in range(m):
-                            w = weights[1, i, b, y]
-                            s0 += w * row[b, z]
-                            s1 += w * row[b, z + 1]
-                            s2 += w * row[b, z + 2]
-                            s3 += w * row[b, z + 3]
-                        mesh[at], mesh[at + one], mesh[at + two], mesh[at + three] = s0, s1, s2, s3
-
-    def gather(mesh, size, strides, first, weights, values, column):  # type: ignore[no-untyped-def]
-        line, row = np.zeros((m, m, lanes)), np.zeros((m, lanes))
-        start = np.zeros(p, np.uint64)
-        for i in range(first.shape[0]):
-            line[:] = 0.0
-            for y in range(p):
-                start[y] = np.uint64(((first[i, 1] + y) % size[1]) * strides[1] + first[i, 2])
-            for x in range(p):
-                plane = np.uint64(
-                    (first[i, 3] * size[0] + (first[i, 0] + x) % size[0]) * strides[0]
-                )
-                for z in range(0, lanes, 4):
-                    for b in range(m):
-                        s0 = s1 = s2 = s3 = 0.0
-                        for y in range(p):
-                            at, w = plane + start[y] + np.uint64(z), weights[1, i, b, y]
-                            s0 += w * mesh[at]
-                            s1 += w * mesh[at + one]
-                            s2 += w * mesh[at + two]
-                            s3 += w * mesh[at + three]
-                        row[b, z], row[b, z + 1], row[b, z + 2], row[b, z + 3] = s0, s1, s2, s3
-                for a in range(m):
-                    w = weights[0, i, a, x]
-                    for b in range(m - a):
-                        for z in range(lanes):
-                            line[a, b, z] += w * row[b, z]
-            for a in range(m):
-                for b in range(m - a):
-                    for c in range(m - a - b):
-                        total = 0.0
-                        for z in range(p):
-                            total += line[a, b, z] * weights[2, i, c, z]
-                        values[i, column[a, b, c]] = total
-
-    loops = []
-    for loop in (spread, gather):
-        # Files on disk are named after this. Under one name, processes that compile different
-        # orders at the same time may be handed each other's code.
-        loop.__qualname__ = f"{loop.__name__}_{p}_{m}"
-        loops.append(numba.njit(**options)(loop))
-    with _several_lanes():
-        for compiled in loops:
-            compiled.compile(_signature())
-    return loops[0], loops[1]
-
-
-def _signature() -> tuple[Any, ...]:
-    """Of both loops; all arrays are contiguous."""
-    from numba import float64, int64
-
-    mesh, size, strides = float64[::1], int64[::1], int64[::1]
-    first, weights, values = int64[:, ::1], float64[:, :, :, ::1], float64[:, ::1]
-    return mesh, size, strides, first, weights, values, int64[:, :, ::1]
-
-
-@contextmanager
-def _several_lanes() -> Iterator[None]:
-    """Let the compiler join neighbouring operations, which numba leaves out by default."""
-    from numba import config
-
-    before, config.SLP_VECTORIZE = config.SLP_VECTORIZE, 1
-    try:
-        yield
-    finally:
-        config.SLP_VECTORIZE = before
+    table = spline_polynomials(order, derivatives).numpy()
+    return np.pad(table, ((0, 0), (0, 0), (0, n_lanes(order) - order)))
 
 
 @lru_cache(maxsize=8)

@@ -38,7 +38,7 @@ def spline_weights(offset: Tensor, order: int, derivatives: int) -> Tensor:
     steps = centred[..., None].expand(*centred.shape, order).clone()
     steps[..., 0] = 1.0
     powers = steps.cumprod(-1)
-    table = _polynomials(order, derivatives).to(offset)
+    table = spline_polynomials(order, derivatives).to(offset)
     flat = powers.reshape(-1, order) @ table.permute(1, 0, 2).reshape(order, -1)
     return flat.reshape(*offset.shape, derivatives + 1, order).movedim(-2, 0)
 
@@ -56,8 +56,8 @@ def spline_spectrum(n_points: int, order: int, *, like: Tensor) -> Tensor:
 
 @lru_cache(maxsize=16)
 @torch.inference_mode(False)
-def _polynomials(order: int, derivatives: int) -> Tensor:
-    """Coefficients of (u − ½)^k in the weight of each point: (derivatives + 1, k, point)."""
+def spline_polynomials(order: int, derivatives: int) -> Tensor:
+    """Coefficients of (x − ⌊x⌋ − ½)^k in the weight of each point: (derivatives + 1, k, point)."""
     table = torch.zeros(derivatives + 1, order, order, dtype=torch.float64)
     for tap, piece in enumerate(reversed(_pieces(order))):
         coefficients = _shifted(piece, Fraction(1, 2))

@@ -74,20 +74,21 @@ class Stencil:
         n_channels: int,
     ) -> None:
         self.shape, self.order, self.n_channels = shape, order, n_channels
-        floor = torch.floor(x.detach())
-        size = torch.tensor(shape, device=x.device)
-        first = (floor.long() - (order // 2 - 1)) % size
-        # Neighbouring atoms touch the same memory when they come one after the other.
-        line = ((channel * shape[0] + first[:, 0]) * shape[1] + first[:, 1]) * shape[2]
-        self.sorting = (line + first[:, 2]).argsort()
-        self._offset = (x.detach() - floor)[self.sorting]
-        self._index(first[self.sorting], channel[self.sorting])
         self._weights: dict[int, Tensor] = {}
+        self._locate(x.detach(), channel)
 
-    def _index(self, first: Tensor, channel: Tensor) -> None:
+    def _locate(self, x: Tensor, channel: Tensor) -> None:
         """Mesh addresses of every stencil as sums of one part per direction."""
         nx, ny, nz = self.shape
-        tap = torch.arange(self.order, device=first.device)
+        floor = torch.floor(x)
+        size = torch.tensor(self.shape, device=x.device)
+        first = (floor.long() - (self.order // 2 - 1)) % size
+        # Neighbouring atoms touch the same memory when they come one after the other.
+        line = ((channel * nx + first[:, 0]) * ny + first[:, 1]) * nz
+        self._sorting = (line + first[:, 2]).argsort()
+        self._offset = (x - floor)[self._sorting]
+        first, channel = first[self._sorting], channel[self._sorting]
+        tap = torch.arange(self.order, device=x.device)
         plane = channel[:, None] * nx + (first[:, :1] + tap) % nx
         column = (first[:, 1:2] + tap) % ny
         # Gathering reads p neighbours at once from a mesh continued by p − 1 points along z.
@@ -111,7 +112,7 @@ class Stencil:
         """Without gradient: (N, T) → (channels, nx, ny, nz)."""
         nx, ny, nz = self.shape
         p = self.order
-        values = values.index_select(0, self.sorting)
+        values = values.index_select(0, self._sorting)
         along_z = [values[:, columns, None] for columns in _columns(derivatives)]
         size = 2 * self.n_channels * nx * ny * nz // 2
         pairs = torch.zeros(size, dtype=values.dtype.to_complex(), device=values.device)
@@ -142,7 +143,7 @@ class Stencil:
 
     def gather(self, mesh: Tensor, derivatives: int) -> Tensor:
         """Without gradient: (channels, nx, ny, nz) → (N, T)."""
-        p, m, n_atoms = self.order, derivatives + 1, len(self.sorting)
+        p, m, n_atoms = self.order, derivatives + 1, len(self._sorting)
         nz = self.shape[2]
         tail = torch.arange(nz, nz + p - 1, device=mesh.device) % nz
         continued = torch.cat([mesh, mesh[..., tail]], dim=-1).view(-1)
@@ -159,7 +160,7 @@ class Stencil:
             lines = wy[some, None] @ planes.view(-1, m, p, p)
             torch.bmm(lines.view(-1, m * m, p), wz[some], out=cube[some])
         out = mesh.new_empty(n_atoms, len(derivative_terms(derivatives)))
-        return out.index_copy_(0, self.sorting, cube.flatten(1)[:, _cube_index(derivatives)])
+        return out.index_copy_(0, self._sorting, cube.flatten(1)[:, _cube_index(derivatives)])
 
 
 @lru_cache(maxsize=8)
