@@ -14,7 +14,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -22,6 +21,7 @@ from torch import Tensor
 from asesc.density import GaussianBasis
 from asesc.density.harmonics import MONOMIALS
 from asesc.electrostatics.compiled import stencil_type
+from asesc.electrostatics.convolution import Convolution, MeshEnergy
 from asesc.electrostatics.kernels import (
     ElectrodeKernel,
     OpenKernel,
@@ -29,14 +29,13 @@ from asesc.electrostatics.kernels import (
     SlabKernel,
     reciprocal,
 )
+from asesc.electrostatics.mesh_transform import MeshTransform, mesh_transform
 from asesc.electrostatics.open_mesh import open_green_function
 from asesc.electrostatics.operator import CoulombOperator, Receivers, require_wider
 from asesc.electrostatics.plan import MeshPlan, mesh_cells, plan_mesh
 from asesc.electrostatics.splines import spline_spectrum
 from asesc.electrostatics.stencil import derivative_terms, gather, spread
 from asesc.system import System
-
-_AXES = (-3, -2, -1)
 
 
 class MeshCoulomb(CoulombOperator):
@@ -79,6 +78,7 @@ class MeshCoulomb(CoulombOperator):
             n_channels=len(widths) * system.n_structures,
         )
         self._angular, self._k2, self._green = tables.angular, tables.k2, tables.green
+        self._transform = plan_transform(plan, like=tables.green)
         self._widths = widths
         self._damping = self._beyond_narrowest(1.0) if len(widths) > 1 else None
 
@@ -86,7 +86,9 @@ class MeshCoulomb(CoulombOperator):
         return self._received(self._density(coefficients), self._damping)
 
     def energy(self, coefficients: Tensor) -> Tensor:
-        return _Energy.apply(self._density(coefficients), self._green, self._damping)
+        return MeshEnergy.apply(
+            self._density(coefficients), self._green, self._damping, self._transform
+        )
 
     def dense(self) -> Tensor:
         return dense_columns(self, self.potential)
@@ -115,12 +117,12 @@ class MeshCoulomb(CoulombOperator):
         return torch.stack([self._received(density, damping) for damping in dampings], dim=1)
 
     def _received(self, density: Tensor, damping: Tensor | None) -> Tensor:
-        field = _Convolution.apply(density, self._green, self._damping, damping)
+        field = Convolution.apply(density, self._green, self._damping, damping, self._transform)
         values = gather(field.flatten(0, 1), self._x, self._stencil, self.basis.lmax)
         return self._turn(values, self._angular.transpose(1, 2))
 
     def _beyond_narrowest(self, factor: float) -> Tensor:
-        """exp(−k²(f²σ² − σ_min²)/2) of every width, (widths, B, nx, ny, nz/2 + 1)."""
+        """exp(−k²(f²σ² − σ_min²)/2) of every width, (widths, B, kx, ky, kz)."""
         excess = (factor * self._widths) ** 2 - self.plan.width**2
         return torch.exp(-0.5 * excess[:, None, None, None, None] * self._k2)
 
@@ -174,8 +176,8 @@ class _Tables:
         ∂x/∂r of x in mesh spacings; rows belong to the mesh directions.
     angular : Tensor, (B, M, T)
         Of :func:`_angular`.
-    k2, green : Tensor, (B, nx, ny, nz/2 + 1)
-        k², and the Green function on the half mesh of a real transform.
+    k2, green : Tensor, (B, kx, ky, kz)
+        k², and the Green function, on the waves of the plan.
     """
 
     per_point: Tensor
@@ -216,7 +218,7 @@ def _make_tables(
     kernel: PeriodicKernel | SlabKernel | OpenKernel, cells: Tensor, plan: MeshPlan, lmax: int
 ) -> _Tables:
     per_point = reciprocal(cells) * (cells.new_tensor(plan.shape)[:, None] / (2 * math.pi))
-    k2 = _wave_vectors(cells, plan.shape).square().sum(-1)
+    k2 = _wave_vectors(cells, plan_transform(plan, like=cells)).square().sum(-1)
     return _Tables(per_point, _angular(per_point, lmax), k2, _green_function(kernel, cells, plan))
 
 
@@ -260,102 +262,37 @@ def _tensor_tables(l: int) -> tuple[Tensor, Tensor]:
 def _green_function(
     kernel: PeriodicKernel | SlabKernel | OpenKernel, cells: Tensor, plan: MeshPlan
 ) -> Tensor:
-    """w(k) e^(−k²σ²) n/|b(k)|² on the half mesh of a real transform: (B, nx, ny, nz/2 + 1)."""
-    nx, ny, nz = plan.shape
-    bx, by, bz = (spline_spectrum(n, plan.order, like=cells) ** 2 for n in plan.shape)
-    window = bx[:, None, None] * by[:, None] * bz[: nz // 2 + 1]
+    """w(k) e^(−k²σ²) n/|b(k)|² on the waves of the plan: (B, kx, ky, kz)."""
+    transform = plan_transform(plan, like=cells)
+    at = [m % n for m, n in zip(transform.numbers, plan.shape, strict=True)]
+    bx, by, bz = (
+        spline_spectrum(n, plan.order, like=cells)[index] ** 2
+        for index, n in zip(at, plan.shape, strict=True)
+    )
+    window = bx[:, None, None] * by[:, None] * bz
     if isinstance(kernel, OpenKernel):
-        return open_green_function(plan, like=cells) / window
-    k = _wave_vectors(cells, plan.shape).flatten(1, 3)
+        green = open_green_function(plan, like=cells)
+        return green[:, at[0][:, None, None], at[1][:, None], at[2]] / window
+    k = _wave_vectors(cells, transform).flatten(1, 3)
     k2 = k.square().sum(-1)
     values = kernel.evaluate(k, k2, cells) * torch.exp(-(plan.width**2) * k2)
     # Half-way waves have no sign, so that J would not be symmetric in a skewed cell.
-    keep = [torch.arange(n, device=cells.device) != n // 2 for n in (nx, ny)]
-    keep.append(torch.arange(nz // 2 + 1, device=cells.device) != nz // 2)
-    window = window / (nx * ny * nz * keep[0][:, None, None] * keep[1][:, None] * keep[2])
-    return values.unflatten(1, (nx, ny, nz // 2 + 1)) / window
+    keep = [2 * m.abs() != n for m, n in zip(transform.numbers, plan.shape, strict=True)]
+    kept = keep[0][:, None, None] * keep[1][:, None] * keep[2]
+    return values.unflatten(1, kept.shape) * (math.prod(plan.shape) * kept / window)
 
 
-def _wave_vectors(cells: Tensor, shape: tuple[int, int, int]) -> Tensor:
-    """k of the half mesh: (B, nx, ny, nz/2 + 1, 3), 1/Å."""
-    options = {"dtype": cells.dtype, "device": cells.device}
-    nx, ny, nz = shape
+def _wave_vectors(cells: Tensor, transform: MeshTransform) -> Tensor:
+    """k of the waves that are kept: (B, kx, ky, kz, 3), 1/Å."""
     rows = reciprocal(cells)[:, None, None, None]
-    mx = torch.fft.fftfreq(nx, 1 / nx, **options)[:, None, None, None]
-    my = torch.fft.fftfreq(ny, 1 / ny, **options)[:, None, None]
-    mz = torch.arange(nz // 2 + 1, **options)[:, None]
-    return mx * rows[..., 0, :] + my * rows[..., 1, :] + mz * rows[..., 2, :]
+    mx, my, mz = (m.to(cells) for m in transform.numbers)
+    return (
+        mx[:, None, None, None] * rows[..., 0, :]
+        + my[:, None, None] * rows[..., 1, :]
+        + mz[:, None] * rows[..., 2, :]
+    )
 
 
-class _Convolution(torch.autograd.Function):
-    """ρ → φ with φ̂_r = d_r G Σ_s d_s ρ̂_s for sources s and receivers r of different widths.
-
-    ``None`` stands for one width whose factor is part of G. The adjoint swaps the two.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, mesh: Tensor, green: Tensor, source: Tensor | None, receiver: Tensor | None
-    ) -> Tensor:
-        ctx.save_for_backward(mesh, green, source, receiver)
-        total = _summed(torch.fft.rfftn(mesh, dim=_AXES), source) * green
-        field = total[None] if receiver is None else receiver * total
-        return torch.fft.irfftn(field, s=mesh.shape[-3:], dim=_AXES)
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        mesh, green, source, receiver = ctx.saved_tensors
-        on_mesh = None
-        if ctx.needs_input_grad[0]:
-            on_mesh = _Convolution.apply(gradient, green, receiver, source)
-        if not any(ctx.needs_input_grad[1:]):
-            return on_mesh, None, None, None
-        return on_mesh, *_kernel_gradient(mesh, gradient, green, source, receiver)
-
-
-class _Energy(torch.autograd.Function):
-    """½ Σ_g ρ_g φ_g of every structure: one convolution serves energy and gradient."""
-
-    @staticmethod
-    def forward(ctx: Any, mesh: Tensor, green: Tensor, damping: Tensor | None) -> Tensor:
-        field = _Convolution.apply(mesh, green, damping, damping)
-        ctx.save_for_backward(mesh, green, damping)
-        ctx.field = field
-        return 0.5 * (mesh * field).sum((0, *_AXES))
-
-    @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
-        mesh, green, damping = ctx.saved_tensors
-        scale = gradient[:, None, None, None]
-        field = ctx.field
-        if torch.is_grad_enabled():  # a second derivative will be asked for
-            field = _Convolution.apply(mesh, green, damping, damping)
-        on_mesh = scale * field
-        if not any(ctx.needs_input_grad[1:]):
-            return on_mesh, None, None
-        seen = 0.5 * scale * mesh
-        on_green, as_source, as_receiver = _kernel_gradient(mesh, seen, green, damping, damping)
-        return on_mesh, on_green, None if as_source is None else as_source + as_receiver
-
-
-def _kernel_gradient(
-    mesh: Tensor, seen: Tensor, green: Tensor, source: Tensor | None, receiver: Tensor | None
-) -> tuple[Tensor, Tensor | None, Tensor | None]:
-    """Derivatives of Σ (seen · φ) with respect to G and both dampings."""
-    nz = mesh.shape[-1]
-    # Every wave but those of the first and last plane also stands for its opposite.
-    twice = torch.full((nz // 2 + 1,), 2.0, dtype=mesh.dtype, device=mesh.device)
-    twice[0] = twice[-1] = 1.0
-    twice = twice / mesh[0, 0].numel()
-    emitted, absorbed = (torch.fft.rfftn(field, dim=_AXES) for field in (mesh, seen))
-    total, total_seen = _summed(emitted, source), _summed(absorbed, receiver)
-    on_source = on_receiver = None
-    if source is not None:
-        on_source = twice * green * (total_seen.conj() * emitted).real
-    if receiver is not None:
-        on_receiver = twice * green * (absorbed.conj() * total).real
-    return twice * (total_seen.conj() * total).real, on_source, on_receiver
-
-
-def _summed(spectra: Tensor, damping: Tensor | None) -> Tensor:
-    return spectra[0] if damping is None else (damping * spectra).sum(0)
+def plan_transform(plan: MeshPlan, *, like: Tensor) -> MeshTransform:
+    """Between the mesh of a plan and its waves."""
+    return mesh_transform(plan.shape, plan.waves, like.dtype, like.device)

@@ -14,6 +14,7 @@ from asesc.electrostatics.accuracy import (
     gaussian_range,
     mesh_error,
     mesh_ratio,
+    spectral_fraction,
 )
 from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel, extents
 from asesc.electrostatics.reduction import short_vectors, skewness
@@ -49,6 +50,8 @@ class MeshPlan:
         Estimated relative force error.
     accuracy : float
         The error that was asked for.
+    waves : tuple of 3 int
+        Largest number along every mesh vector of the waves that are not negligible.
     vectors : tuple of 3 × 3 int
         Of every structure, which combinations of its cell vectors the mesh lies along: short ones,
         because splines along the vectors of a skewed cell lose accuracy across them.
@@ -60,6 +63,7 @@ class MeshPlan:
     width: float
     error: float
     accuracy: float
+    waves: tuple[int, int, int]
     vectors: tuple[tuple[tuple[int, ...], ...], ...]
 
 
@@ -112,6 +116,13 @@ def plan_mesh(
         None if r is None else n * h for r, n, h in zip(rooms, points, steps, strict=True)
     )
     coarsest = max(steps) / narrow
+    # The edges of an open box blend over w = EDGE σ, and their spectrum is exp(−k²w²/4).
+    smooth = narrow * (min(1.0, 0.5 * EDGE) if isinstance(kernel, OpenKernel) else 1.0)
+    largest = math.sqrt(-math.log(spectral_fraction(accuracy))) / smooth
+    wx, wy, wz = (
+        min(n // 2, int(largest * n * h / (2 * math.pi)))
+        for n, h in zip(points, steps, strict=True)
+    )
     return MeshPlan(
         points,
         (lx, ly, lz),
@@ -119,6 +130,7 @@ def plan_mesh(
         narrow,
         mesh_error(coarsest, order=order, width=narrow, lmax=lmax, size=size, skew=skew),
         accuracy,
+        (wx, wy, wz),
         tuple(tuple(tuple(row) for row in turn) for turn in turns.long().tolist()),
     )
 

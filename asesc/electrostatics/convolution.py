@@ -1,0 +1,96 @@
+"""Convolution of densities on a mesh with a Green function, and its derivatives by hand."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from asesc.electrostatics.mesh_transform import MeshTransform
+
+_AXES = (-3, -2, -1)
+
+
+class Convolution(torch.autograd.Function):
+    """ρ → φ with φ̂_r = d_r G Σ_s d_s ρ̂_s for sources s and receivers r of different widths.
+
+    ``None`` stands for one width whose factor is part of G. The adjoint swaps the two.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        mesh: Tensor,
+        green: Tensor,
+        source: Tensor | None,
+        receiver: Tensor | None,
+        transform: MeshTransform,
+    ) -> Tensor:
+        ctx.save_for_backward(mesh, green, source, receiver)
+        ctx.transform = transform
+        total = _summed(transform.forward(mesh), source) * green
+        return transform.inverse(total[None] if receiver is None else receiver * total)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        mesh, green, source, receiver = ctx.saved_tensors
+        on_mesh = None
+        if ctx.needs_input_grad[0]:
+            on_mesh = Convolution.apply(gradient, green, receiver, source, ctx.transform)
+        if not any(ctx.needs_input_grad[1:]):
+            return on_mesh, None, None, None, None
+        parts = _kernel_gradient(mesh, gradient, green, source, receiver, ctx.transform)
+        return on_mesh, *parts, None
+
+
+class MeshEnergy(torch.autograd.Function):
+    """½ Σ_g ρ_g φ_g of every structure: one convolution serves energy and gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, mesh: Tensor, green: Tensor, damping: Tensor | None, transform: MeshTransform
+    ) -> Tensor:
+        field = Convolution.apply(mesh, green, damping, damping, transform)
+        ctx.save_for_backward(mesh, green, damping)
+        ctx.field, ctx.transform = field, transform
+        return 0.5 * (mesh * field).sum((0, *_AXES))
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        mesh, green, damping = ctx.saved_tensors
+        scale = gradient[:, None, None, None]
+        field = ctx.field
+        if torch.is_grad_enabled():  # a second derivative will be asked for
+            field = Convolution.apply(mesh, green, damping, damping, ctx.transform)
+        on_mesh = scale * field
+        if not any(ctx.needs_input_grad[1:]):
+            return on_mesh, None, None, None
+        on_green, as_source, as_receiver = _kernel_gradient(
+            mesh, 0.5 * scale * mesh, green, damping, damping, ctx.transform
+        )
+        return on_mesh, on_green, None if as_source is None else as_source + as_receiver, None
+
+
+def _kernel_gradient(
+    mesh: Tensor,
+    seen: Tensor,
+    green: Tensor,
+    source: Tensor | None,
+    receiver: Tensor | None,
+    transform: MeshTransform,
+) -> tuple[Tensor, Tensor | None, Tensor | None]:
+    """Derivatives of Σ (seen · φ) with respect to G and both dampings."""
+    weight = transform.multiplicity / mesh[0, 0].numel()
+    emitted, absorbed = transform.forward(mesh), transform.forward(seen)
+    total, total_seen = _summed(emitted, source), _summed(absorbed, receiver)
+    on_source = on_receiver = None
+    if source is not None:
+        on_source = weight * green * (total_seen.conj() * emitted).real
+    if receiver is not None:
+        on_receiver = weight * green * (absorbed.conj() * total).real
+    return weight * (total_seen.conj() * total).real, on_source, on_receiver
+
+
+def _summed(spectra: Tensor, damping: Tensor | None) -> Tensor:
+    return spectra[0] if damping is None else (damping * spectra).sum(0)
