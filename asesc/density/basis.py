@@ -76,6 +76,14 @@ class GaussianBasis:
         return low if low == high else None
 
     @cached_property
+    def distinct_widths(self) -> tuple[Tensor, Tensor]:
+        """The different widths, ascending, and which of them every atom has: (W,), Å, and (N,)."""
+        if self.common_width is not None:
+            return self.widths[:1].detach(), torch.zeros_like(self.widths, dtype=torch.int64)
+        widths, group = self.widths.unique(return_inverse=True)
+        return widths, group
+
+    @cached_property
     def width_range(self) -> tuple[float, float]:
         """Smallest and largest width, Å."""
         low, high = torch.aminmax(self.widths)

@@ -154,7 +154,7 @@ def _bind_mesh(
         require_fitting(plan, system, kernel, width_range=mesh.basis.width_range)
     plan = plan or mesh.plan
     points = math.prod(plan.shape)
-    n_meshes = system.n_structures * (1 + len(mesh.basis.widths.unique()))
+    n_meshes = system.n_structures * (1 + len(mesh.basis.distinct_widths[0]))
     _require_memory(system, points * n_meshes, f"a mesh of {points:.0e} points")
     is_compiled = stencil_type(system.positions.device) is CompiledStencil
     operator: CoulombOperator = MeshCoulomb(system, mesh.basis, kernel=kernel, plan=plan)
@@ -249,8 +249,7 @@ def _with_cost(
     plan = plan_mesh(
         system, kernel, width_range=on_mesh.width_range, lmax=basis.lmax, accuracy=accuracy
     )
-    n_widths = 1 if on_mesh.common_width is not None else len(on_mesh.widths.unique())
-    points = system.n_structures * n_widths * math.prod(plan.shape)
+    points = system.n_structures * len(on_mesh.distinct_widths[0]) * math.prod(plan.shape)
     is_compiled = stencil_type(system.positions.device) is CompiledStencil
     tap = _COMPILED_TAP if is_compiled else _TAP
     cost = _MESH_START + tap * system.n_atoms * plan.order**3 + _MESH_POINT * points

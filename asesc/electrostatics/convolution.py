@@ -45,31 +45,38 @@ class Convolution(torch.autograd.Function):
 
 
 class MeshEnergy(torch.autograd.Function):
-    """½ Σ_g ρ_g φ_g of every structure: one convolution serves energy and gradient."""
+    """½ Σ_g ρ_g φ_g of every structure, ½ Σ_k G|ρ̂|²/n: without a field unless it is derived."""
 
     @staticmethod
     def forward(
         ctx: Any, mesh: Tensor, green: Tensor, damping: Tensor | None, transform: MeshTransform
     ) -> Tensor:
-        field = Convolution.apply(mesh, green, damping, damping, transform)
         ctx.save_for_backward(mesh, green, damping)
-        ctx.field, ctx.transform = field, transform
-        return 0.5 * (mesh * field).sum((0, *_AXES))
+        ctx.transform, ctx.waves = transform, transform.forward(mesh)
+        ctx.total = _summed(ctx.waves, damping)
+        ctx.power = transform.weight * torch.view_as_real(ctx.total).square().sum(-1)
+        return 0.5 * (green * ctx.power).sum(_AXES)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         mesh, green, damping = ctx.saved_tensors
-        scale = gradient[:, None, None, None]
-        field = ctx.field
+        scale, transform = gradient[:, None, None, None], ctx.transform
         if torch.is_grad_enabled():  # a second derivative will be asked for
-            field = Convolution.apply(mesh, green, damping, damping, ctx.transform)
-        on_mesh = scale * field
-        if not any(ctx.needs_input_grad[1:]):
-            return on_mesh, None, None, None
-        on_green, as_source, as_receiver = _kernel_gradient(
-            mesh, 0.5 * scale * mesh, green, damping, damping, ctx.transform
-        )
-        return on_mesh, on_green, None if as_source is None else as_source + as_receiver, None
+            on_mesh = scale * Convolution.apply(mesh, green, damping, damping, transform)
+            if not any(ctx.needs_input_grad[1:]):
+                return on_mesh, None, None, None
+            on_green, as_source, as_receiver = _kernel_gradient(
+                mesh, 0.5 * scale * mesh, green, damping, damping, transform
+            )
+            return on_mesh, on_green, None if as_source is None else as_source + as_receiver, None
+        field = scale * green * ctx.total
+        on_mesh = transform.inverse(field[None] if damping is None else damping * field)
+        on_green = on_damping = None
+        if ctx.needs_input_grad[1]:
+            on_green = 0.5 * scale * ctx.power
+        if ctx.needs_input_grad[2]:
+            on_damping = transform.weight * (field.conj() * ctx.waves).real
+        return on_mesh, on_green, on_damping, None
 
 
 def _kernel_gradient(
@@ -81,15 +88,14 @@ def _kernel_gradient(
     transform: MeshTransform,
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Derivatives of Σ (seen · φ) with respect to G and both dampings."""
-    weight = transform.multiplicity / mesh[0, 0].numel()
     emitted, absorbed = transform.forward(mesh), transform.forward(seen)
     total, total_seen = _summed(emitted, source), _summed(absorbed, receiver)
     on_source = on_receiver = None
     if source is not None:
-        on_source = weight * green * (total_seen.conj() * emitted).real
+        on_source = transform.weight * green * (total_seen.conj() * emitted).real
     if receiver is not None:
-        on_receiver = weight * green * (absorbed.conj() * total).real
-    return weight * (total_seen.conj() * total).real, on_source, on_receiver
+        on_receiver = transform.weight * green * (absorbed.conj() * total).real
+    return transform.weight * (total_seen.conj() * total).real, on_source, on_receiver
 
 
 def _summed(spectra: Tensor, damping: Tensor | None) -> Tensor:

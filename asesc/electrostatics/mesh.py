@@ -68,7 +68,7 @@ class MeshCoulomb(CoulombOperator):
         super().__init__(system, basis)
         self.plan, self._kernel = plan, kernel
         tables = _tables(kernel, mesh_cells(system, kernel, plan), plan, basis.lmax)
-        widths, group = basis.widths.unique(return_inverse=True)
+        widths, group = basis.distinct_widths
         self._x = self._turn(system.positions, tables.per_point.transpose(1, 2))
         self._stencil = stencil_type(self._x.device)(
             self._x,

@@ -33,8 +33,8 @@ class MeshTransform(ABC):
     numbers : tuple of 3 Tensor, int64
         Which waves are kept along every mesh vector; those of the last are not negative, where
         −k is represented by k.
-    multiplicity : Tensor, (kz,)
-        How many of ±k a wave stands for.
+    weight : Tensor, (kz,)
+        Of a wave in sums over the mesh: 1/n, doubled where it stands for −k too.
     """
 
     def __init__(
@@ -45,7 +45,8 @@ class MeshTransform(ABC):
     ) -> None:
         self.shape, self.numbers = shape, numbers
         last = numbers[2]
-        self.multiplicity = torch.where((last == 0) | (2 * last == shape[2]), 1.0, 2.0).to(dtype)
+        alone = (last == 0) | (2 * last == shape[2])
+        self.weight = torch.where(alone, 1.0, 2.0).to(dtype) / math.prod(shape)
 
     @abstractmethod
     def forward(self, mesh: Tensor) -> Tensor:
@@ -97,8 +98,7 @@ class MatrixTransform(MeshTransform):
         )
         parts = torch.stack([angles[2].cos(), -angles[2].sin()], dim=1)  # real and imaginary
         self._z = parts.flatten(0, 1).T.contiguous()
-        scaled = parts * (self.multiplicity / math.prod(shape))[:, None, None]
-        self._z_back = scaled.flatten(0, 1).contiguous()
+        self._z_back = (parts * self.weight[:, None, None]).flatten(0, 1).contiguous()
 
     def forward(self, mesh: Tensor) -> Tensor:
         nx, ny, nz = self.shape

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -81,57 +82,113 @@ def plan_mesh(
     of the atoms do not change the mesh.
     """
     accuracy = max(accuracy, TIGHTEST)
-    narrow, wide = width_range
+    wide = width_range[1]
     rooms = _room(system, kernel, width_range, accuracy)
-    turns = short_vectors(system.cell, system.pbc)
-    cells = turns @ system.cell.detach()
-    edges = torch.linalg.vector_norm(cells, dim=-1).amax(0).tolist()
-    skew = float(skewness(cells, system.pbc).max())
+    lattice = _short_lattice(system)
     needed, extent = [], 1.0
-    for edge, room in zip(edges, rooms, strict=True):
+    for edge, room in zip(lattice.edges, rooms, strict=True):
         needed.append(edge if room is None else 2 * (room.extent + room.rim))
         extent *= edge if room is None else max(room.extent, wide)
-    size = extent ** (1 / 3)
+    demand = _Demand(
+        accuracy=accuracy,
+        width=width_range[0],
+        lmax=lmax,
+        size=extent ** (1 / 3),
+        skew=lattice.skew,
+        needed=tuple(needed),
+        is_open=tuple(room is not None for room in rooms),
+        # The edges of an open box blend over w = EDGE σ, and their spectrum is exp(−k²w²/4).
+        smoothest=0.5 * EDGE if isinstance(kernel, OpenKernel) else 1.0,
+        n_atoms=system.n_atoms,
+        n_structures=system.n_structures,
+    )
+    return _cheapest(demand, lattice.vectors)
 
-    def spacing(order: int) -> float:
-        return narrow * mesh_ratio(
-            accuracy, order=order, width=narrow, lmax=lmax, size=size, skew=skew
+
+@dataclass(frozen=True)
+class _Lattice:
+    """Short vectors in all structures, the longest edge along each, Å, and how skewed they are."""
+
+    vectors: tuple[tuple[tuple[int, ...], ...], ...]
+    edges: tuple[float, ...]
+    skew: float
+
+
+def _short_lattice(system: System) -> _Lattice:
+    """Made anew where the cell has changed."""
+    cells = system.cell.detach().cpu()
+    return _kept_lattice(cells.numpy().tobytes(), system.pbc, cells.dtype)
+
+
+@lru_cache(maxsize=8)
+@torch.inference_mode(False)
+def _kept_lattice(numbers: bytes, pbc: tuple[bool, bool, bool], dtype: torch.dtype) -> _Lattice:
+    cells = torch.frombuffer(bytearray(numbers), dtype=dtype).view(-1, 3, 3)
+    turns = short_vectors(cells, pbc)
+    cells = turns @ cells
+    return _Lattice(
+        tuple(tuple(tuple(row) for row in turn) for turn in turns.long().tolist()),
+        tuple(torch.linalg.vector_norm(cells, dim=-1).amax(0).tolist()),
+        float(skewness(cells, pbc).max()),
+    )
+
+
+@dataclass(frozen=True)
+class _Demand:
+    """All that the choice of a mesh depends on; lengths in Å."""
+
+    accuracy: float
+    width: float
+    lmax: int
+    size: float
+    skew: float
+    needed: tuple[float, ...]
+    is_open: tuple[bool, ...]
+    smoothest: float
+    n_atoms: int
+    n_structures: int
+
+    def spacing(self, order: int) -> float:
+        """The coarsest allowed."""
+        return self.width * mesh_ratio(
+            self.accuracy,
+            order=order,
+            width=self.width,
+            lmax=self.lmax,
+            size=self.size,
+            skew=self.skew,
         )
 
-    def shape(order: int) -> tuple[int, int, int]:
-        nx, ny, nz = (good_size(length / spacing(order)) for length in needed)
+    def shape(self, order: int) -> tuple[int, int, int]:
+        nx, ny, nz = (good_size(length / self.spacing(order)) for length in self.needed)
         return nx, ny, nz
 
-    def cost(order: int) -> float:
-        points = system.n_structures * math.prod(shape(order))
-        return _TAP * system.n_atoms * order**3 + _POINT * points
+    def cost(self, order: int) -> float:
+        points = self.n_structures * math.prod(self.shape(order))
+        return _TAP * self.n_atoms * order**3 + _POINT * points
 
-    order = min(ORDERS, key=cost)
-    points = shape(order)
+
+@lru_cache(maxsize=32)
+def _cheapest(demand: _Demand, vectors: tuple[tuple[tuple[int, ...], ...], ...]) -> MeshPlan:
+    order = min(ORDERS, key=demand.cost)
+    points, width = demand.shape(order), demand.width
     steps = [
-        spacing(order) if r is not None else e / n
-        for r, e, n in zip(rooms, edges, points, strict=True)
+        demand.spacing(order) if is_open else length / n
+        for is_open, length, n in zip(demand.is_open, demand.needed, points, strict=True)
     ]
     lx, ly, lz = (
-        None if r is None else n * h for r, n, h in zip(rooms, points, steps, strict=True)
+        n * h if is_open else None
+        for is_open, n, h in zip(demand.is_open, points, steps, strict=True)
     )
-    coarsest = max(steps) / narrow
-    # The edges of an open box blend over w = EDGE σ, and their spectrum is exp(−k²w²/4).
-    smooth = narrow * (min(1.0, 0.5 * EDGE) if isinstance(kernel, OpenKernel) else 1.0)
-    largest = math.sqrt(-math.log(spectral_fraction(accuracy))) / smooth
+    largest = math.sqrt(-math.log(spectral_fraction(demand.accuracy))) / (demand.smoothest * width)
     wx, wy, wz = (
         min(n // 2, int(largest * n * h / (2 * math.pi)))
         for n, h in zip(points, steps, strict=True)
     )
+    coarsest, size, skew = max(steps) / width, demand.size, demand.skew
+    error = mesh_error(coarsest, order=order, width=width, lmax=demand.lmax, size=size, skew=skew)
     return MeshPlan(
-        points,
-        (lx, ly, lz),
-        order,
-        narrow,
-        mesh_error(coarsest, order=order, width=narrow, lmax=lmax, size=size, skew=skew),
-        accuracy,
-        (wx, wy, wz),
-        tuple(tuple(tuple(row) for row in turn) for turn in turns.long().tolist()),
+        points, (lx, ly, lz), order, width, error, demand.accuracy, (wx, wy, wz), vectors
     )
 
 

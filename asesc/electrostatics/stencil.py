@@ -230,8 +230,14 @@ class _Gather(torch.autograd.Function):
 
 def _along(values: Tensor, higher: Tensor, order: int) -> Tensor:
     """Σ_t values_t ∂higher_t/∂x: (N, T), (N, T') → (N, 3)."""
-    raised = torch.tensor(raised_terms(order), device=values.device)
-    return torch.einsum("nt,ntd->nd", values, higher[:, raised])
+    raised = higher.index_select(1, _raised_columns(order, higher.device))
+    return torch.bmm(values[:, None], raised.view(*values.shape, 3))[:, 0]
+
+
+@lru_cache(maxsize=16)
+@torch.inference_mode(False)
+def _raised_columns(order: int, device: torch.device) -> Tensor:
+    return torch.tensor(raised_terms(order), device=device).flatten()
 
 
 def good_size(at_least: float) -> int:
