@@ -25,13 +25,18 @@ Loop = Callable[..., None]
 class CompiledStencil(Stencil):
     """A stencil on a processor; the same numbers as :class:`~.stencil.Stencil` to rounding."""
 
-    def _locate(self, x: Tensor, channel: Tensor) -> None:
-        from asesc.electrostatics.stencil_loops import locate, n_lanes
+    @property
+    def row(self) -> int:
+        """Rows end where the vectors of the last stencil end."""
+        from asesc.electrostatics.stencil_loops import n_lanes
 
-        _, ny, nz = self.shape
-        # Rows end where the vectors of the last stencil end.
-        self._line = nz + n_lanes(self.order) - 1
-        self._size, self._strides = np.array(self.shape), np.array([ny * self._line, self._line])
+        return self.shape[2] + n_lanes(self.order) - 1
+
+    def _locate(self, x: Tensor, channel: Tensor) -> None:
+        from asesc.electrostatics.stencil_loops import locate
+
+        self._size = np.array(self.shape)
+        self._strides = np.array([self.shape[1] * self.row, self.row])
         self._x = x.contiguous().numpy()
         atoms, key = np.empty((len(x), 5), dtype=np.int64), np.empty(len(x), dtype=np.int64)
         locate(self._x, channel.numpy(), self._size, self.order // 2 - 1, atoms, key)
@@ -50,28 +55,18 @@ class CompiledStencil(Stencil):
         return self._weights[derivatives]
 
     def spread(self, values: Tensor, derivatives: int) -> Tensor:
-        from asesc.electrostatics.stencil_loops import fold
-
-        nx, ny, nz = self.shape
-        continued = values.new_zeros(self.n_channels * nx * ny, self._line)
-        self._run(0, continued, values.contiguous(), derivatives)
-        mesh = values.new_empty(self.n_channels, nx, ny, nz)
-        fold(continued.numpy(), mesh.view(-1, nz).numpy())
+        mesh = values.new_zeros(self.n_channels, *self.shape[:2], self.row)
+        self._run(0, mesh, values.contiguous(), derivatives)
         return mesh
 
     def gather(self, mesh: Tensor, derivatives: int) -> Tensor:
-        from asesc.electrostatics.stencil_loops import unfold
-
-        rows = mesh.reshape(-1, self.shape[2])
-        continued = mesh.new_empty(len(rows), self._line)
-        unfold(rows.numpy(), continued.numpy())
         values = mesh.new_empty(len(self._x), len(derivative_terms(derivatives)))
-        self._run(1, continued, values, derivatives)
+        self._run(1, mesh.contiguous(), values, derivatives)
         return values
 
-    def _run(self, which: int, continued: Tensor, values: Tensor, derivatives: int) -> None:
+    def _run(self, which: int, mesh: Tensor, values: Tensor, derivatives: int) -> None:
         compiled_loops(self.order, derivatives)[which](
-            continued.view(-1).numpy(),
+            mesh.view(-1).numpy(),
             self._size,
             self._strides,
             self._atoms,
@@ -96,9 +91,9 @@ def is_available() -> bool:
 def compiled_loops(order: int, derivatives: int) -> tuple[Loop, Loop, Loop]:
     """To spread, to gather, and the weights; compiled on first use and kept on disk.
 
-    The first two take the mesh as one array continued along z, its numbers of points and strides,
-    the first point, channel and number of every atom (N, 5), weights (N, 3, derivatives + 1,
-    lanes), the terms of every atom (N, T), and where each term is, (derivatives + 1)³.
+    The first two take the mesh as one array, its numbers of points and strides, the first point,
+    channel and number of every atom (N, 5), weights (N, 3, derivatives + 1, lanes), the terms of
+    every atom (N, T), and where each term is, (derivatives + 1)³.
     """
     from asesc.electrostatics import stencil_loops
 

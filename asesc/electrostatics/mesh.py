@@ -78,7 +78,9 @@ class MeshCoulomb(CoulombOperator):
             n_channels=len(widths) * system.n_structures,
         )
         self._angular, self._k2, self._green = tables.angular, tables.k2, tables.green
-        self._transform = plan_transform(plan, like=tables.green)
+        self._transform = mesh_transform(
+            plan.shape, self._stencil.row, plan.waves, self._x.dtype, self._x.device
+        )
         self._widths = widths
         self._damping = self._beyond_narrowest(1.0) if len(widths) > 1 else None
 
@@ -218,7 +220,7 @@ def _make_tables(
     kernel: PeriodicKernel | SlabKernel | OpenKernel, cells: Tensor, plan: MeshPlan, lmax: int
 ) -> _Tables:
     per_point = reciprocal(cells) * (cells.new_tensor(plan.shape)[:, None] / (2 * math.pi))
-    k2 = _wave_vectors(cells, plan_transform(plan, like=cells)).square().sum(-1)
+    k2 = _wave_vectors(cells, _plan_transform(plan, like=cells)).square().sum(-1)
     return _Tables(per_point, _angular(per_point, lmax), k2, _green_function(kernel, cells, plan))
 
 
@@ -263,7 +265,7 @@ def _green_function(
     kernel: PeriodicKernel | SlabKernel | OpenKernel, cells: Tensor, plan: MeshPlan
 ) -> Tensor:
     """w(k) e^(−k²σ²) n/|b(k)|² on the waves of the plan: (B, kx, ky, kz)."""
-    transform = plan_transform(plan, like=cells)
+    transform = _plan_transform(plan, like=cells)
     at = [m % n for m, n in zip(transform.numbers, plan.shape, strict=True)]
     bx, by, bz = (
         spline_spectrum(n, plan.order, like=cells)[index] ** 2
@@ -293,6 +295,6 @@ def _wave_vectors(cells: Tensor, transform: MeshTransform) -> Tensor:
     )
 
 
-def plan_transform(plan: MeshPlan, *, like: Tensor) -> MeshTransform:
+def _plan_transform(plan: MeshPlan, *, like: Tensor) -> MeshTransform:
     """Between the mesh of a plan and its waves."""
-    return mesh_transform(plan.shape, plan.waves, like.dtype, like.device)
+    return mesh_transform(plan.shape, plan.shape[2], plan.waves, like.dtype, like.device)

@@ -77,6 +77,11 @@ class Stencil:
         self._weights: dict[int, Tensor] = {}
         self._locate(x.detach(), channel)
 
+    @property
+    def row(self) -> int:
+        """Numbers in a row of the mesh along z; beyond nz they belong to the first points."""
+        return self.shape[2]
+
     def _locate(self, x: Tensor, channel: Tensor) -> None:
         """Mesh addresses of every stencil as sums of one part per direction."""
         nx, ny, nz = self.shape
@@ -109,7 +114,7 @@ class Stencil:
         return self._weights[derivatives]
 
     def spread(self, values: Tensor, derivatives: int) -> Tensor:
-        """Without gradient: (N, T) → (channels, nx, ny, nz)."""
+        """Without gradient: (N, T) → (channels, nx, ny, row)."""
         nx, ny, nz = self.shape
         p = self.order
         values = values.index_select(0, self._sorting)
@@ -142,7 +147,7 @@ class Stencil:
         return even
 
     def gather(self, mesh: Tensor, derivatives: int) -> Tensor:
-        """Without gradient: (channels, nx, ny, nz) → (N, T)."""
+        """Without gradient: (channels, nx, ny, row) → (N, T)."""
         p, m, n_atoms = self.order, derivatives + 1, len(self._sorting)
         nz = self.shape[2]
         tail = torch.arange(nz, nz + p - 1, device=mesh.device) % nz
@@ -184,12 +189,12 @@ def _cube_index(order: int) -> list[int]:
 
 
 def spread(values: Tensor, x: Tensor, stencil: Stencil, derivatives: int) -> Tensor:
-    """ρ_g = Σ_i,t P_i,t D^t W(g − x_i): (N, T) → (channels, nx, ny, nz); differentiable."""
+    """ρ_g = Σ_i,t P_i,t D^t W(g − x_i): (N, T) → (channels, nx, ny, row); differentiable."""
     return _Spread.apply(values, x, stencil, derivatives)
 
 
 def gather(mesh: Tensor, x: Tensor, stencil: Stencil, derivatives: int) -> Tensor:
-    """V_i,t = Σ_g φ_g D^t W(g − x_i): (channels, nx, ny, nz) → (N, T); differentiable."""
+    """V_i,t = Σ_g φ_g D^t W(g − x_i): (channels, nx, ny, row) → (N, T); differentiable."""
     return _Gather.apply(mesh, x, stencil, derivatives)
 
 

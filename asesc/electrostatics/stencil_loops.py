@@ -271,28 +271,6 @@ def locate(x, channel, size, before, atoms, key):  # type: ignore[no-untyped-def
         atoms[i, 3], atoms[i, 4], key[i] = channel[i], i, line
 
 
-@numba.njit([(_VALUES, _VALUES)], **_OPTIONS)
-def fold(continued, mesh):  # type: ignore[no-untyped-def]
-    """Rows that are continued beyond the last point of the mesh, added up."""
-    n, length = mesh.shape[1], continued.shape[1]
-    for row in range(len(mesh)):
-        for z in range(n):
-            mesh[row, z] = continued[row, z]
-        for start in range(n, length, n):
-            for z in range(min(n, length - start)):
-                mesh[row, z] += continued[row, start + z]
-
-
-@numba.njit([(_VALUES, _VALUES)], **_OPTIONS)
-def unfold(mesh, continued):  # type: ignore[no-untyped-def]
-    """Rows continued beyond the last point of the mesh."""
-    n, length = mesh.shape[1], continued.shape[1]
-    for row in range(len(mesh)):
-        for start in range(0, length, n):
-            for z in range(min(n, length - start)):
-                continued[row, start + z] = mesh[row, z]
-
-
 def _compiled(loop: Callable[..., None], order: int, m: int, signature: Any) -> Loop:
     # Files on disk are named after this. Under one name, processes that compile different orders
     # at the same time may be handed each other's code.
