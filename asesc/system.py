@@ -132,6 +132,8 @@ class System:
     @cached_property
     def counts(self) -> Tensor:
         """Atoms per structure, (B,)."""
+        if self.n_structures == 1:
+            return torch.full((1,), self.n_atoms, device=self.batch.device)
         return torch.bincount(self.batch, minlength=self.n_structures)
 
     @cached_property

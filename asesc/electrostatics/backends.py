@@ -3,7 +3,7 @@
 ============ ============================================ ==========================================
 backend      how                                          meant for
 ============ ============================================ ==========================================
-direct-k     sum over wave vectors, O(N²)                 up to about 200 atoms, periodic and slabs
+direct-k     sum over wave vectors, O(N²)                 up to about 150 atoms, periodic and slabs
 pairs        all pairs, as a matrix if applied often      molecules and clusters up to about 400
 dense        the matrix of one of the above               many applications to small structures
 mesh         B-splines and Fourier transforms, O(N)       large structures, widths above about 0.5 Å
@@ -24,11 +24,12 @@ import torch
 
 from asesc.density import GaussianBasis
 from asesc.electrostatics.accuracy import TIGHTEST, gaussian_range, spectral_fraction
-from asesc.electrostatics.compiled import CompiledStencil, stencil_type
+from asesc.electrostatics.compiled import is_compiled
 from asesc.electrostatics.dense import DenseCoulomb
 from asesc.electrostatics.direct import DirectCoulomb
 from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel
 from asesc.electrostatics.mesh import MeshCoulomb
+from asesc.electrostatics.mesh_transform import LARGEST
 from asesc.electrostatics.operator import CoulombOperator
 from asesc.electrostatics.plan import MeshPlan, plan_mesh, require_fitting
 from asesc.electrostatics.reciprocal import ReciprocalCoulomb
@@ -156,7 +157,6 @@ def _bind_mesh(
     points = math.prod(plan.shape)
     n_meshes = system.n_structures * (1 + len(mesh.basis.distinct_widths[0]))
     _require_memory(system, points * n_meshes, f"a mesh of {points:.0e} points")
-    is_compiled = stencil_type(system.positions.device) is CompiledStencil
     operator: CoulombOperator = MeshCoulomb(system, mesh.basis, kernel=kernel, plan=plan)
     name = "mesh"
     if mesh.basis is not basis:
@@ -165,13 +165,13 @@ def _bind_mesh(
             system, basis, mesh_basis=mesh.basis, accuracy=accuracy
         )
         operator.basis = basis
-    operator.report = BackendReport(name, plan.error, plan, is_compiled)
+    operator.report = BackendReport(name, plan.error, plan, is_compiled(system.positions.device))
     return operator
 
 
 # Costs of one core in milliseconds, measured side by side in benchmarks/coulomb_operator.py.
 _DIRECT_START, _DIRECT_WAVE = 0.3, 3.6e-6
-_MESH_START, _MESH_POINT, _TAP, _COMPILED_TAP = 0.5, 2.1e-5, 7e-6, 1.1e-6
+_MESH_START, _MESH_POINT, _MATRIX_POINT, _TAP, _COMPILED_TAP = 0.4, 2.1e-5, 1e-5, 7e-6, 8e-7
 _PAIR = 1.4e-4
 # Pairs are kept as a matrix up to so many atoms, and beyond where a mesh would be mostly empty.
 _OPEN_ATOMS, _OPEN_PAIR = 400, 7e-4
@@ -250,9 +250,9 @@ def _with_cost(
         system, kernel, width_range=on_mesh.width_range, lmax=basis.lmax, accuracy=accuracy
     )
     points = system.n_structures * len(on_mesh.distinct_widths[0]) * math.prod(plan.shape)
-    is_compiled = stencil_type(system.positions.device) is CompiledStencil
-    tap = _COMPILED_TAP if is_compiled else _TAP
-    cost = _MESH_START + tap * system.n_atoms * plan.order**3 + _MESH_POINT * points
+    tap = _COMPILED_TAP if is_compiled(system.positions.device) else _TAP
+    point = _MATRIX_POINT if max(plan.shape) <= LARGEST else _MESH_POINT
+    cost = _MESH_START + tap * system.n_atoms * plan.order**3 + point * points
     if on_mesh is not basis:
         narrow, wide = float(on_mesh.width_range[0]), float(on_mesh.width_range[1])
         reach2 = -2 * math.log(spectral_fraction(accuracy)) * (narrow**2 + wide**2)

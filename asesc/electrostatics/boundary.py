@@ -183,10 +183,10 @@ def boundary_for(name: str, pbc: tuple[bool, bool, bool]) -> Boundary:
 
 
 def _require_volume(system: System) -> None:
-    volume = system.volume.detach()
-    if bool((volume < 1e-6).any()):
+    smallest = float(system.volume.detach().min())
+    if smallest < 1e-6:
         raise InputError(
-            f"pbc is True in all directions but the cell volume is {float(volume.min()):.3g} Å³; "
+            f"pbc is True in all directions but the cell volume is {smallest:.3g} Å³; "
             "set the missing cell vectors (atoms.center(vacuum=...)) or pbc=False"
         )
 

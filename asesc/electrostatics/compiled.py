@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from asesc.electrostatics.splines import spline_polynomials
-from asesc.electrostatics.stencil import Stencil, derivative_terms
+from asesc.electrostatics.stencil import Stencil, derivative_terms, raised_terms
 
 Loop = Callable[..., None]
 
@@ -56,13 +56,22 @@ class CompiledStencil(Stencil):
 
     def spread(self, values: Tensor, derivatives: int) -> Tensor:
         mesh = values.new_zeros(self.n_channels, *self.shape[:2], self.row)
-        self._run(0, mesh, values.contiguous(), derivatives)
+        self._run(0, mesh, values.detach().contiguous(), derivatives)
         return mesh
 
     def gather(self, mesh: Tensor, derivatives: int) -> Tensor:
         values = mesh.new_empty(len(self._x), len(derivative_terms(derivatives)))
-        self._run(1, mesh.contiguous(), values, derivatives)
+        self._run(1, mesh.detach().contiguous(), values, derivatives)
         return values
+
+    def along(self, values: Tensor, higher: Tensor, derivatives: int) -> Tensor:
+        from asesc.electrostatics.stencil_loops import along
+
+        out = torch.empty(len(values), 3, dtype=values.dtype)
+        raised = np.array(raised_terms(derivatives))
+        tables = (table.detach().contiguous().numpy() for table in (values, higher))
+        along(*tables, raised, out.numpy())
+        return out
 
     def _run(self, which: int, mesh: Tensor, values: Tensor, derivatives: int) -> None:
         compiled_loops(self.order, derivatives)[which](
@@ -78,7 +87,12 @@ class CompiledStencil(Stencil):
 
 def stencil_type(device: torch.device) -> type[Stencil]:
     """The fastest implementation that there is on a device."""
-    return CompiledStencil if device.type == "cpu" and is_available() else Stencil
+    return CompiledStencil if is_compiled(device) else Stencil
+
+
+def is_compiled(device: torch.device) -> bool:
+    """Whether the loops over a mesh are compiled for a device."""
+    return device.type == "cpu" and is_available()
 
 
 @lru_cache(maxsize=1)

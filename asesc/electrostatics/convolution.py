@@ -9,8 +9,6 @@ from torch import Tensor
 
 from asesc.electrostatics.mesh_transform import MeshTransform
 
-_AXES = (-3, -2, -1)
-
 
 class Convolution(torch.autograd.Function):
     """ρ → φ with φ̂_r = d_r G Σ_s d_s ρ̂_s for sources s and receivers r of different widths.
@@ -54,8 +52,9 @@ class MeshEnergy(torch.autograd.Function):
         ctx.save_for_backward(mesh, green, damping)
         ctx.transform, ctx.waves = transform, transform.forward(mesh)
         ctx.total = _summed(ctx.waves, damping)
-        ctx.power = transform.weight * torch.view_as_real(ctx.total).square().sum(-1)
-        return 0.5 * (green * ctx.power).sum(_AXES)
+        parts = torch.view_as_real(ctx.total)
+        power = (0.5 * transform.weight * green)[..., None] * parts * parts
+        return power.flatten(1).sum(1)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -73,7 +72,8 @@ class MeshEnergy(torch.autograd.Function):
         on_mesh = transform.inverse(field[None] if damping is None else damping * field)
         on_green = on_damping = None
         if ctx.needs_input_grad[1]:
-            on_green = 0.5 * scale * ctx.power
+            power = ctx.total.real.square() + ctx.total.imag.square()
+            on_green = 0.5 * scale * transform.weight * power
         if ctx.needs_input_grad[2]:
             on_damping = transform.weight * (field.conj() * ctx.waves).real
         return on_mesh, on_green, on_damping, None

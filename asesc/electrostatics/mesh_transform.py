@@ -20,7 +20,7 @@ from torch import Tensor
 _AXES = (-3, -2, -1)
 
 #: Points along the longest edge up to which matrices are faster.
-_LARGEST = 72
+LARGEST = 72
 
 
 class MeshTransform(ABC):
@@ -147,7 +147,7 @@ def mesh_transform(
 ) -> MeshTransform:
     """The faster one for a mesh of which waves up to these numbers are needed."""
     is_pruned = all(2 * w < n for w, n in zip(waves, shape, strict=True))
-    if is_pruned and device.type == "cpu" and max(shape) <= _LARGEST:
+    if is_pruned and device.type == "cpu" and max(shape) <= LARGEST:
         return MatrixTransform(shape, row, waves, dtype=dtype)
     return FastTransform(shape, row, dtype=dtype, device=device)
 

@@ -17,14 +17,16 @@ from asesc.electrostatics.accuracy import (
     mesh_ratio,
     spectral_fraction,
 )
+from asesc.electrostatics.compiled import is_compiled
 from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel, extents
+from asesc.electrostatics.mesh_transform import LARGEST
 from asesc.electrostatics.reduction import short_vectors, skewness
-from asesc.electrostatics.stencil import good_size
+from asesc.electrostatics.stencil import even_size, good_size
 from asesc.errors import InputError
 from asesc.system import System
 
-# Relative CPU cost of one point of a stencil and of one point of the mesh (two transforms).
-_TAP, _POINT = 1.0, 6.0
+# CPU cost of one point of the mesh (two transforms) in units of that of one point of a stencil.
+_POINT, _POINT_OF_COMPILED = 6.0, 12.0
 
 #: Width of the edge of the open boundary's box, in Gaussian widths: see :mod:`.open_mesh`.
 EDGE = 1.6
@@ -101,6 +103,8 @@ def plan_mesh(
         smoothest=0.5 * EDGE if isinstance(kernel, OpenKernel) else 1.0,
         n_atoms=system.n_atoms,
         n_structures=system.n_structures,
+        point=_POINT_OF_COMPILED if is_compiled(system.positions.device) else _POINT,
+        any_size=system.positions.device.type == "cpu",
     )
     return _cheapest(demand, lattice.vectors)
 
@@ -147,6 +151,8 @@ class _Demand:
     smoothest: float
     n_atoms: int
     n_structures: int
+    point: float
+    any_size: bool
 
     def spacing(self, order: int) -> float:
         """The coarsest allowed."""
@@ -160,12 +166,15 @@ class _Demand:
         )
 
     def shape(self, order: int) -> tuple[int, int, int]:
-        nx, ny, nz = (good_size(length / self.spacing(order)) for length in self.needed)
+        least = [length / self.spacing(order) for length in self.needed]
+        # Matrices, unlike fast transforms, have no sizes that they like better than others.
+        by_matrices = self.any_size and max(least) <= LARGEST
+        nx, ny, nz = (even_size(n) if by_matrices else good_size(n) for n in least)
         return nx, ny, nz
 
     def cost(self, order: int) -> float:
         points = self.n_structures * math.prod(self.shape(order))
-        return _TAP * self.n_atoms * order**3 + _POINT * points
+        return self.n_atoms * order**3 + self.point * points
 
 
 @lru_cache(maxsize=32)

@@ -167,6 +167,11 @@ class Stencil:
         out = mesh.new_empty(n_atoms, len(derivative_terms(derivatives)))
         return out.index_copy_(0, self._sorting, cube.flatten(1)[:, _cube_index(derivatives)])
 
+    def along(self, values: Tensor, higher: Tensor, derivatives: int) -> Tensor:
+        """Σ_t values_t ∂higher_t/∂x: (N, T), (N, T') → (N, 3)."""
+        raised = higher.index_select(1, _raised_columns(derivatives, higher.device))
+        return (values[:, :, None] * raised.view(*values.shape, 3)).sum(1)
+
 
 @lru_cache(maxsize=8)
 def _pairs(order: int) -> tuple[tuple[int, int], ...]:
@@ -212,7 +217,7 @@ class _Spread(torch.autograd.Function):
         if not ctx.needs_input_grad[1]:
             return gather(gradient, x, ctx.stencil, n), None, None, None
         higher = gather(gradient, x, ctx.stencil, n + 1)
-        return higher[:, : values.shape[1]], _along(values, higher, n), None, None
+        return higher[:, : values.shape[1]], _along(values, higher, ctx.stencil, n), None, None
 
 
 class _Gather(torch.autograd.Function):
@@ -229,14 +234,15 @@ class _Gather(torch.autograd.Function):
         if ctx.needs_input_grad[0]:
             on_mesh = spread(gradient, x, ctx.stencil, n)
         if ctx.needs_input_grad[1]:
-            on_x = _along(gradient, gather(mesh, x, ctx.stencil, n + 1), n)
+            on_x = _along(gradient, gather(mesh, x, ctx.stencil, n + 1), ctx.stencil, n)
         return on_mesh, on_x, None, None
 
 
-def _along(values: Tensor, higher: Tensor, order: int) -> Tensor:
+def _along(values: Tensor, higher: Tensor, stencil: Stencil, order: int) -> Tensor:
     """Σ_t values_t ∂higher_t/∂x: (N, T), (N, T') → (N, 3)."""
-    raised = higher.index_select(1, _raised_columns(order, higher.device))
-    return torch.bmm(values[:, None], raised.view(*values.shape, 3))[:, 0]
+    if torch.is_grad_enabled() and (values.requires_grad or higher.requires_grad):
+        return Stencil.along(stencil, values, higher, order)  # by operations that have a graph
+    return stencil.along(values, higher, order)
 
 
 @lru_cache(maxsize=16)
@@ -245,9 +251,14 @@ def _raised_columns(order: int, device: torch.device) -> Tensor:
     return torch.tensor(raised_terms(order), device=device).flatten()
 
 
+def even_size(at_least: float) -> int:
+    """The next even number of mesh points."""
+    return max(2, 2 * math.ceil(0.5 * at_least - 1e-9))
+
+
 def good_size(at_least: float) -> int:
     """The next even number of mesh points that a fast Fourier transform likes."""
-    n = max(2, 2 * math.ceil(0.5 * at_least - 1e-9))
+    n = even_size(at_least)
     while not _smooth(n):
         n += 2
     return n

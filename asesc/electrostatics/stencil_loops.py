@@ -271,6 +271,17 @@ def locate(x, channel, size, before, atoms, key):  # type: ignore[no-untyped-def
         atoms[i, 3], atoms[i, 4], key[i] = channel[i], i, line
 
 
+@numba.njit([(_VALUES, _VALUES, int64[:, ::1], _VALUES)], **_OPTIONS)
+def along(values, higher, raised, out):  # type: ignore[no-untyped-def]
+    """Σ_t values_t higher_raised(t, d) of every atom."""
+    for i in range(len(values)):
+        for d in range(3):
+            total = 0.0
+            for t in range(len(raised)):
+                total += values[i, t] * higher[i, raised[t, d]]
+            out[i, d] = total
+
+
 def _compiled(loop: Callable[..., None], order: int, m: int, signature: Any) -> Loop:
     # Files on disk are named after this. Under one name, processes that compile different orders
     # at the same time may be handed each other's code.
