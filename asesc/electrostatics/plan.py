@@ -103,8 +103,7 @@ def plan_mesh(
         smoothest=0.5 * EDGE if isinstance(kernel, OpenKernel) else 1.0,
         n_atoms=system.n_atoms,
         n_structures=system.n_structures,
-        point=_POINT_OF_COMPILED if is_compiled(system.positions.device) else _POINT,
-        any_size=system.positions.device.type == "cpu",
+        is_compiled=is_compiled(system.positions.device),
     )
     return _cheapest(demand, lattice.vectors)
 
@@ -151,8 +150,7 @@ class _Demand:
     smoothest: float
     n_atoms: int
     n_structures: int
-    point: float
-    any_size: bool
+    is_compiled: bool
 
     def spacing(self, order: int) -> float:
         """The coarsest allowed."""
@@ -167,14 +165,16 @@ class _Demand:
 
     def shape(self, order: int) -> tuple[int, int, int]:
         least = [length / self.spacing(order) for length in self.needed]
-        # Matrices, unlike fast transforms, have no sizes that they like better than others.
-        by_matrices = self.any_size and max(least) <= LARGEST
-        nx, ny, nz = (even_size(n) if by_matrices else good_size(n) for n in least)
+        # Matrices, unlike fast transforms, have no sizes that they like better than others; where
+        # loops are slow that does not matter.
+        any_size = self.is_compiled and max(least) <= LARGEST
+        nx, ny, nz = (even_size(n) if any_size else good_size(n) for n in least)
         return nx, ny, nz
 
     def cost(self, order: int) -> float:
         points = self.n_structures * math.prod(self.shape(order))
-        return self.n_atoms * order**3 + self.point * points
+        point = _POINT_OF_COMPILED if self.is_compiled else _POINT
+        return self.n_atoms * order**3 + point * points
 
 
 @lru_cache(maxsize=32)
