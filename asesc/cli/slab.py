@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -85,12 +86,8 @@ def slab(
     )
     profile = slabs.potential_profile(atoms, axis=number)
     found = None if capacitance is None else slabs.capacitance(atoms, distance=capacitance)
-    written = [f"{prefix}-profile.csv", f"{prefix}-profile.png"]
-    profile.to_csv(written[0])
-    profile.plot(written[1], periods=() if period is None else (period,))
-    for quantity in ("potential", "charge") if cube else ():
-        written.append(f"{prefix}-{quantity}.cube")
-        slabs.write_cube(written[-1], atoms, quantity=quantity)
+    quantities = ("potential", "charge") if cube else ()
+    written = _write(profile, atoms, prefix, period, quantities)
     Console().print(_table(profile, found), written_line(written, start))
 
 
@@ -111,6 +108,25 @@ def _prepared(
         atoms.info.pop("external_field", None)
         atoms.info["electric_field"] = parse_vector(field)
     return atoms
+
+
+def _write(
+    profile: PotentialProfile,
+    atoms: Atoms,
+    prefix: str,
+    period: float | None,
+    quantities: Sequence[str],
+) -> list[str]:
+    """Table and plot of the profile, and these quantities on a grid; the names of the files."""
+    from asesc.slabs import write_cube
+
+    written = [f"{prefix}-profile.csv", f"{prefix}-profile.png"]
+    profile.to_csv(written[0])
+    profile.plot(written[1], periods=() if period is None else (period,))
+    for quantity in quantities:
+        written.append(f"{prefix}-{quantity}.cube")
+        write_cube(written[-1], atoms, quantity=quantity)
+    return written
 
 
 def _number(axis: str) -> int:
