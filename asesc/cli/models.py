@@ -22,10 +22,10 @@ def list_() -> None:
     from asesc.errors import ModelFormatError
     from asesc.pretrained import list_models, model_card
 
-    cards = []
+    cards = {}
     for name in list_models():
         try:
-            cards.append(model_card(name))
+            cards[name] = model_card(name)
         except ModelFormatError as error:
             # One damaged model hides none of the others.
             typer.secho(f"{name} cannot be used: {error}", fg="yellow", err=True)

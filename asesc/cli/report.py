@@ -81,14 +81,14 @@ def _vector(values: np.ndarray) -> str:
     return "  ".join(f"{value + 0.0:.5f}" for value in np.round(values, 5))
 
 
-def model_list(cards: list[ModelCard]) -> Table:
-    """One line per model."""
+def model_list(cards: Mapping[str, ModelCard]) -> Table:
+    """One line per model, by the name that opens it: that of its folder, not of its card."""
     table = Table(title="models")
-    for name in ("name", "elements", "charge", "field ≤ V/Å", "boundary", "theory", "licence"):
-        table.add_column(name)
-    for card in cards:
+    for column in ("name", "elements", "charge", "field ≤ V/Å", "boundary", "theory", "licence"):
+        table.add_column(column)
+    for name, card in cards.items():
         table.add_row(
-            card.name,
+            name,
             " ".join(card.elements),
             card.charges,
             f"{card.field_range:.3g}",

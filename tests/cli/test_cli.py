@@ -213,6 +213,14 @@ def test_models_are_listed_and_shown(monkeypatch):
         assert part in shown
 
 
+def test_a_model_is_listed_under_the_name_that_opens_it(monkeypatch, tmp_path):
+    (tmp_path / "models" / "tiny").rename(tmp_path / "models" / "small")
+    monkeypatch.setenv("COLUMNS", "150")
+    listed = asesc("models", "list")
+    assert "small" in listed and "tiny" not in listed
+    assert FAMILY in asesc("models", "info", "small")
+
+
 def test_a_damaged_model_hides_no_other(tmp_path):
     (tmp_path / "models" / "broken").mkdir()
     (tmp_path / "models" / "broken" / "card.json").write_text("{}")
