@@ -102,6 +102,7 @@ def interstitial(crystal: Atoms, added: str, position: Sequence[float]) -> Chang
     position : (3,), Å
         Cartesian, in the crystal.
     """
+    _require_crystal(crystal)
     place = np.asarray(position, dtype=float)
     if place.shape != (3,) or not np.isfinite(place).all():
         raise InputError(f"position={position!r} must be three Cartesian coordinates in Å")
@@ -127,10 +128,7 @@ def defect_cell(crystal: Atoms, change: Change, supercell: Sequence[int]) -> Def
     InputError
         If the crystal is not periodic in three directions, or this is no supercell of it.
     """
-    if not crystal.pbc.all():
-        raise InputError(
-            f"pbc={crystal.pbc.tolist()}: defects in supercells need three periodic directions"
-        )
+    _require_crystal(crystal)
     bulk = make_supercell(crystal, _matrix(supercell))
     bulk.info = {k: v for k, v in crystal.info.items() if k not in ("charge", "total_charge")}
     defect, kept = bulk.copy(), np.arange(len(bulk))
@@ -161,8 +159,16 @@ def _matrix(supercell: Sequence[int]) -> np.ndarray:
     return np.round(matrix.astype(float)).astype(int)
 
 
+def _require_crystal(crystal: Atoms) -> None:
+    if not crystal.pbc.all():
+        raise InputError(
+            f"pbc={crystal.pbc.tolist()}: defects in supercells need three periodic directions"
+        )
+
+
 def _site(crystal: Atoms, species: str | int) -> int:
     """Index of the atom that is meant."""
+    _require_crystal(crystal)
     if isinstance(species, int | np.integer):
         if not -len(crystal) <= species < len(crystal):
             raise InputError(f"there is no atom {species} among {len(crystal)}")

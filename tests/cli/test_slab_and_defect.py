@@ -22,6 +22,7 @@ def workplace(tmp_path, monkeypatch):
     monkeypatch.setenv("COLUMNS", "160")
     sheet = Atoms("NaCl", [(0, 0, 7), (2, 2, 9)], cell=(4, 4, 16), pbc=True)
     write("sheet.extxyz", sheet)
+    write("molecule.xyz", Atoms("CO", [(0, 0, 0), (0, 0, 1.1)]))
     write("magnesia.vasp", bulk("MgO", "rocksalt", 4.21))
     return tmp_path
 
@@ -87,6 +88,7 @@ def test_defect(workplace, calculator):
         (["slab", "magnesia.vasp", "--open", "--axis", "c"], "this is a crystal"),
         (["slab", "sheet.extxyz"], "make a slab with --open and --axis"),
         (["defect", "magnesia.vasp", "--chempot", "O=1"], "give one of --vacancy"),
+        (["defect", "molecule.xyz", "--chempot", "O=1", "--vacancy", "O"], "three periodic dir"),
         (["defect", "magnesia.vasp", "--chempot", "O:1", "--vacancy", "O"], "not ELEMENT=eV"),
         (["defect", "magnesia.vasp", "--chempot", "O=1", "--substitute", "O"], "not OLD:NEW"),
         (["defect", "magnesia.vasp", "--chempot", "H=1", "--interstitial", "H:0,a"], "SYMBOL:x"),
