@@ -6,6 +6,8 @@ Commands import what they need when they run, so that ``asesc --help`` answers a
 from __future__ import annotations
 
 import sys
+import warnings
+from typing import Any
 
 import typer
 
@@ -55,13 +57,20 @@ def _main(
 
 
 def main() -> None:
-    """Entry point: our own errors end as one readable message and exit code 2."""
+    """Entry point: our own errors and those of files end as one message and exit code 2."""
     keep_freed_memory()
-    try:
-        app()
-    except AsescError as error:
-        typer.secho(f"error: {_in_words_of_the_shell(str(error))}", fg="red", err=True)
-        sys.exit(2)
+    with warnings.catch_warnings():
+        warnings.showwarning = _tell
+        try:
+            app()
+        except (AsescError, OSError) as error:
+            typer.secho(f"error: {_in_words_of_the_shell(str(error))}", fg="red", err=True)
+            sys.exit(2)
+
+
+def _tell(message: Warning | str, *_: Any) -> None:
+    """A warning without the line of code that gave it, of which the shell knows nothing."""
+    typer.secho(f"warning: {_in_words_of_the_shell(str(message))}", fg="yellow", err=True)
 
 
 #: Names that messages give to parameters, and the options that set them.

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from math import isfinite
+
 from asesc.errors import InputError
 
 
@@ -31,7 +33,7 @@ def direction(text: str, option: str) -> list[float]:
         numbers = [float(part) for part in text.split(",")]
     except ValueError:
         numbers = []
-    if len(numbers) != 3 or not any(numbers):
+    if len(numbers) != 3 or not any(numbers) or not all(map(isfinite, numbers)):
         raise InputError(
             f"{option}: {text!r} is not a direction x,y,z; e.g. '1,0,0;0,0,1' for two of them"
         )

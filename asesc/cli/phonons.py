@@ -13,6 +13,7 @@ from asesc.cli.run import (
     Dtype,
     Kernels,
     ModelName,
+    Output,
     Structure,
     output_prefix,
     read_structure,
@@ -33,7 +34,6 @@ Relax = Annotated[bool, typer.Option(help="Relax positions and cell first, keepi
 Elastic = Annotated[bool, typer.Option("--elastic", help="Elastic and piezoelectric tensors too.")]
 Directions = Annotated[str, typer.Option(help=_DIRECTIONS)]
 Displacement = Annotated[float, typer.Option(min=1e-4, help="Of the atoms, Å.")]
-Output = Annotated[str | None, typer.Option(help="Prefix of the files written.")]
 
 
 def phonons(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -42,8 +43,8 @@ Md = Annotated[Ensemble | None, typer.Option(help="Molecular dynamics.")]
 Steps = Annotated[int, typer.Option(min=1, help="Most steps of --relax or --md.")]
 Temperature = Annotated[float, typer.Option(min=0, help="Of --md, K.")]
 Timestep = Annotated[float, typer.Option(min=1e-3, help="Of --md, fs.")]
-Seed = Annotated[int, typer.Option(help="Of the initial velocities.")]
-Output = Annotated[str | None, typer.Option(help="Prefix of the files written.")]
+Seed = Annotated[int, typer.Option(min=0, help="Of the initial velocities.")]
+Output = Annotated[str | None, typer.Option(help="Prefix of the files written, or folder/.")]
 Dtype = Annotated[str, typer.Option(help="float64 or float32.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 Kernels = Annotated[str, typer.Option(help="Of the backbone: torch or, on GPUs, cuequivariance.")]
@@ -180,7 +181,8 @@ def read_structure(source: str) -> Atoms:
         raise InputError(f"ASE does not know the format of {source!r}: {error}") from error
     except (OSError, ValueError, IndexError, KeyError, StopIteration) as error:
         # What ASE's readers raise on damaged files.
-        raise InputError(f"ASE cannot read {str(path)!r}: {error or 'it is empty'}") from error
+        why = str(error).strip() or f"{type(error).__name__}; it is empty or cut off"
+        raise InputError(f"ASE cannot read {str(path)!r}: {why}") from error
     atoms.calc = None
     return atoms
 
@@ -191,14 +193,22 @@ def output_paths(structure: str, prefix: str | None) -> tuple[Path, Path]:
     Raises
     ------
     InputError
-        If the folder does not exist.
+        If the folder does not exist, or no file can be made there.
     """
-    name = prefix or Path(structure).name.split(".")[0]
+    name = prefix or ""
+    if name == "" or name.endswith(("/", os.sep)):
+        name += Path(structure).name.split(".")[0]
     name = name.removesuffix(".traj").removesuffix(".png")
     if Path(f"{name}.traj").resolve() == Path(structure).resolve():
         name += "-run"
-    if not Path(name).parent.is_dir():
-        raise InputError(f"--output {name!r}: there is no folder {str(Path(name).parent)!r}")
+    folder = Path(name).parent
+    if not folder.is_dir():
+        raise InputError(f"--output {name!r}: there is no folder {str(folder)!r}")
+    if not os.access(folder, os.W_OK):
+        raise InputError(
+            f"the folder {str(folder.resolve())!r} is read-only, and files are to be written "
+            "there; give a prefix in another one with --output"
+        )
     return Path(f"{name}.traj"), Path(f"{name}.png")
 
 

@@ -12,6 +12,7 @@ from asesc.cli.run import (
     Dtype,
     Kernels,
     ModelName,
+    Output,
     Seed,
     Structure,
     output_prefix,
@@ -27,11 +28,10 @@ if TYPE_CHECKING:
 _MD = "Molecular dynamics of that many ps instead of harmonic modes."
 Relax = Annotated[bool, typer.Option(help="Relax first, leaving saddle points.")]
 Raman = Annotated[bool, typer.Option("--raman", help="Raman too, not only infrared.")]
-Md = Annotated[float | None, typer.Option(min=0, help=_MD)]
+Md = Annotated[float | None, typer.Option(min=1e-3, help=_MD)]
 Width = Annotated[float, typer.Option(help="Full width of lines, or resolution of --md, cm⁻¹.")]
 Temperature = Annotated[float, typer.Option(min=0, help="Of --md, K.")]
-Timestep = Annotated[float, typer.Option(min=0, help="Of --md, fs.")]
-Output = Annotated[str | None, typer.Option(help="Prefix of the files written.")]
+Timestep = Annotated[float, typer.Option(min=1e-3, help="Of --md, fs.")]
 
 
 def spectra(

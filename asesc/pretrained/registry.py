@@ -81,9 +81,10 @@ def find_model(name: str | os.PathLike[str]) -> Path:
         for folder in _search_path():
             if (folder / name / CARD).is_file():
                 return folder / name
-    if (path / CARD).is_file():
+    # An empty text would be the working directory.
+    if (path / CARD).is_file() and os.fspath(name):
         return path
-    if path.exists():
+    if path.exists() and os.fspath(name):
         raise _not_a_model(path)
     raise ModelNotFoundError(
         f"No model {os.fspath(name)!r}.{did_you_mean(path.name, list_models())} "

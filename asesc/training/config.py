@@ -245,7 +245,9 @@ def read_config(path: str | Path) -> TrainingConfig:
     if not path.is_file():
         raise InputError(f"no configuration file {str(path)!r}")
     try:
-        raw = yaml.safe_load(path.read_text())
+        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except UnicodeDecodeError as error:
+        raise InputError(f"{str(path)!r} is not a text file: {error}") from error
     except yaml.YAMLError as error:
         raise InputError(f"{path.name} is not valid YAML: {error}") from error
     config = _build(TrainingConfig, raw, where=path.name)

@@ -17,7 +17,7 @@ from teaching import labelled, water, write_run
 from typer.testing import CliRunner
 
 from asesc import SCCalculator
-from asesc.cli import app
+from asesc.cli import app, main
 from asesc.cli.record import Record
 from asesc.cli.run import output_paths, parse_vector
 from asesc.errors import InputError
@@ -175,6 +175,8 @@ def test_a_refused_run_touches_no_file(workplace, capsys, monkeypatch):
         (("run", "broken.xyz", "--model", "tiny"), "ASE cannot read 'broken.xyz'"),
         (("run", "notes.txt", "--model", "tiny"), "ASE "),
         (("models", "info", "tinny"), "Did you mean 'tiny'"),
+        (("models", "info", ""), "No model ''"),
+        (("train", "tiny.traj"), "is not a text file"),
         (("train", "none.yaml"), "no configuration file"),
         (("evaluate", "tiny", "none.xyz"), "no data file"),
         (("evaluate", "tiny", "gold.xyz"), "has no label named REF_energy"),
@@ -188,6 +190,7 @@ def test_mistakes_end_as_one_message(capsys, monkeypatch, workplace, arguments, 
     write("gold.xyz", gold)
     (workplace / "broken.xyz").write_text("3\n\nO 0 0\n")
     (workplace / "notes.txt").write_text("not a structure")
+    (workplace / "tiny.traj").write_bytes(b"\xbd\x00")
     ion = molecule("H2O")
     ion.info["charge"] = 3
     write("ion.xyz", ion)
@@ -211,6 +214,29 @@ def test_models_are_listed_and_shown(monkeypatch):
     shown = asesc("models", "info", "tiny")
     for part in (FAMILY, "up to 0.2 V/Å", "Tests only.", "0.5 eV/Å", "sha256"):
         assert part in shown
+
+
+def test_no_file_can_be_written(workplace, capsys, monkeypatch):
+    """Refused before anything is computed, or as one message."""
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "access", lambda *_: False)
+        assert "is read-only" in refused(capsys, monkeypatch, "run", "tiny", "--model", "tiny")
+    (workplace / "tiny.traj").mkdir()
+    assert "tiny.traj" in refused(capsys, monkeypatch, "run", "tiny", "--model", "tiny")
+
+
+@pytest.mark.filterwarnings("default")
+def test_warnings_speak_of_no_code(capsys, monkeypatch):
+    atoms = water(0)
+    atoms.info["Charge"] = 1
+    write("ion.xyz", atoms)
+    monkeypatch.setattr(sys, "argv", ["asesc", "run", "ion.xyz", "--model", "tiny"])
+    with pytest.raises(SystemExit) as stopped:
+        main()
+    assert stopped.value.code == 0
+    shown = capsys.readouterr().err
+    assert "warning: atoms.info['Charge'] looks like 'charge' but is not read" in shown
+    assert ".py" not in shown and "UserWarning" not in shown
 
 
 def test_a_model_is_listed_under_the_name_that_opens_it(monkeypatch, tmp_path):
@@ -319,9 +345,11 @@ def test_train_resume_and_use_a_model(workplace, monkeypatch):
 
 
 def test_paths_and_vectors():
+    os.mkdir("models")
     assert [str(p) for p in output_paths("a/b.cif", None)] == ["b.traj", "b.png"]
     assert [str(p) for p in output_paths("b.cif", "run.1")] == ["run.1.traj", "run.1.png"]
     assert [str(p) for p in output_paths("b.cif", "c.traj")] == ["c.traj", "c.png"]
+    assert [str(p) for p in output_paths("a/b.cif", "models/")] == ["models/b.traj", "models/b.png"]
     assert parse_vector("0, -1e-2,3") == [0.0, -0.01, 3.0]
     with pytest.raises(InputError, match="not three numbers"):
         parse_vector("0,0,x")

@@ -7,7 +7,9 @@ from ase.io import write
 from rigid_ions import ionic_crystal
 from shell import PNG, asesc, refused
 from spring_molecule import bent
+from typer.testing import CliRunner
 
+from asesc.cli import app
 from asesc.phonons import ImaginaryModesWarning
 
 
@@ -71,6 +73,7 @@ def test_spectra_from_dynamics(workplace, calculator):
         (("phonons", "salt.vasp", "--supercell", "2,2"), "is not 3 integers"),
         (("phonons", "salt.vasp", "--supercell", "2,x,2"), "is not 3 integers"),
         (("phonons", "salt.vasp", "--directions", "0,0,0"), "is not a direction x,y,z"),
+        (("phonons", "salt.vasp", "--directions", "nan,0,0"), "is not a direction x,y,z"),
         (("phonons", "salt.vasp", "--no-relax"), "responds to fields, pass --no-nac"),
         (("phonons", "water.xyz", "--no-relax"), "has pbc=FFF; phonons need a crystal"),
         (("spectra", "water.xyz", "--md", "0.1"), "needs 2.50 ps, but the run has 0.10 ps"),
@@ -79,3 +82,10 @@ def test_spectra_from_dynamics(workplace, calculator):
 def test_mistakes_end_as_one_message(arguments, message, calculator, capsys, monkeypatch):
     calculator(bent().calc)
     assert message in refused(capsys, monkeypatch, *arguments, "--model", "m")
+
+
+@pytest.mark.parametrize("option", ["--md", "--timestep"])
+def test_dynamics_of_no_length_is_refused(option):
+    given = ["spectra", "water.xyz", "--model", "m", "--md", "1", option, "0"]
+    result = CliRunner().invoke(app, given)
+    assert result.exit_code == 2 and f"Invalid value for '{option}'" in result.output
