@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Executor, as_completed
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, overload
 
 from ase import Atoms
@@ -138,14 +137,15 @@ def evaluate_many(
     if batch != "auto" and not (isinstance(batch, int) and batch > 0):
         raise InputError(f"batch={batch!r}; give a number of structures ≥ 1, or 'auto'")
     calc._require_offered(properties)
+    request = _Request(calc, frames, properties, batch)
     tasks = _tasks(frames, None if executor is None else batch)
+    parts = request.here(tasks) if executor is None else request.elsewhere(executor, tasks)
     answers: dict[int, Answer] = {}
-    parts = partial(_here, calc) if executor is None else partial(_elsewhere, executor, calc)
     console = Console(stderr=True)
     hidden = not (progress and console.is_terminal)
     with Progress(console=console, transient=True, disable=hidden) as bar:
         row = bar.add_task("structures" if progress is True else str(progress), total=len(frames))
-        for done in parts(frames, tasks, properties, batch):
+        for done in parts:
             answers |= done
             bar.advance(row, len(done))
     return Evaluations(frames, [answers[n] for n in range(len(frames))])
@@ -174,78 +174,62 @@ def _tasks(frames: Sequence[Atoms], batch: int | str | None) -> list[list[int]]:
     return tasks
 
 
-def _here(
-    calc: FreshCalculator,
-    frames: Sequence[Atoms],
-    tasks: Iterable[Sequence[int]],
-    properties: Collection[str],
-    batch: int | str,
-) -> Iterator[Mapping[int, Answer]]:
-    """Batch by batch in this process."""
-    for task in tasks:
-        yield from _batches(calc, frames, task, properties, batch)
+@dataclass(frozen=True)
+class _Request:
+    """What is asked of which structures, and how many of them may make a batch."""
 
+    calc: FreshCalculator
+    frames: Sequence[Atoms]
+    properties: Collection[str]
+    batch: int | str
 
-def _elsewhere(
-    executor: Executor,
-    calc: FreshCalculator,
-    frames: Sequence[Atoms],
-    tasks: Iterable[Sequence[int]],
-    properties: Collection[str],
-    batch: int | str,
-) -> Iterator[Mapping[int, Answer]]:
-    """Task by task wherever the executor runs them, in the order in which they end."""
-    futures = {
-        executor.submit(_task, calc, [frames[n] for n in task], properties, batch): task
-        for task in tasks
-    }
-    for future in as_completed(futures):
-        try:
-            yield dict(zip(futures[future], future.result(), strict=True))
-        except FAILURES as error:
-            yield dict.fromkeys(futures[future], error)
+    def here(self, tasks: Iterable[Sequence[int]]) -> Iterator[Mapping[int, Answer]]:
+        """Batch by batch in this process."""
+        for task in tasks:
+            yield from self._batches(task)
 
+    def elsewhere(
+        self, executor: Executor, tasks: Iterable[Sequence[int]]
+    ) -> Iterator[Mapping[int, Answer]]:
+        """Task by task wherever the executor runs them, in the order in which they end."""
+        futures = {
+            executor.submit(replace(self, frames=[self.frames[n] for n in task]).answers): task
+            for task in tasks
+        }
+        for future in as_completed(futures):
+            try:
+                yield dict(zip(futures[future], future.result(), strict=True))
+            except FAILURES as error:
+                yield dict.fromkeys(futures[future], error)
 
-def _task(
-    calc: FreshCalculator, frames: Sequence[Atoms], properties: Collection[str], batch: int | str
-) -> list[Answer]:
-    answers: dict[int, Answer] = {}
-    for part in _batches(calc, frames, range(len(frames)), properties, batch):
-        answers |= part
-    return [answers[n] for n in range(len(frames))]
+    def answers(self) -> list[Answer]:
+        """All structures, which have one boundary, in their order."""
+        found: dict[int, Answer] = {}
+        for part in self._batches(range(len(self.frames))):
+            found |= part
+        return [found[n] for n in range(len(self.frames))]
 
+    def _batches(self, indices: Sequence[int]) -> Iterator[dict[int, Answer]]:
+        """Answers of one boundary, batch by batch, the largest structures first."""
+        if self.batch != "auto":
+            for start in range(0, len(indices), self.batch):
+                yield self._one_batch(indices[start : start + self.batch])
+            return
+        # A smaller structure needs no more per atom than the largest, which is measured alone.
+        per_atom, left = 0.0, list(indices)
+        while left:
+            most = _most_atoms(self.calc, per_atom) if per_atom else 1
+            part = _fitting(left, self.frames, most)
+            left = left[len(part) :]
+            with SavedMemory(self.calc.weights()) as memory:
+                done = self._one_batch(part)
+            atoms = sum(len(self.frames[n]) for n in part)
+            per_atom = max(per_atom, memory.bytes / max(1, atoms))
+            yield done
 
-def _batches(
-    calc: FreshCalculator,
-    frames: Sequence[Atoms],
-    indices: Sequence[int],
-    properties: Collection[str],
-    batch: int | str,
-) -> Iterator[dict[int, Answer]]:
-    """Answers of one boundary, batch by batch, the largest structures first."""
-    if batch != "auto":
-        for start in range(0, len(indices), batch):
-            yield _one_batch(calc, frames, indices[start : start + batch], properties)
-        return
-    # A smaller structure needs no more per atom than the largest, which is measured alone.
-    per_atom, left = 0.0, list(indices)
-    while left:
-        part = _fitting(left, frames, _most_atoms(calc, per_atom) if per_atom else 1)
-        left = left[len(part) :]
-        with SavedMemory(calc.weights()) as memory:
-            done = _one_batch(calc, frames, part, properties)
-        per_atom = max(per_atom, memory.bytes / max(1, sum(len(frames[n]) for n in part)))
-        yield done
-
-
-def _one_batch(
-    calc: FreshCalculator,
-    frames: Sequence[Atoms],
-    indices: Sequence[int],
-    properties: Collection[str],
-) -> dict[int, Answer]:
-    answers = calc.evaluate_batch([frames[n] for n in indices], properties)
-    return dict(zip(indices, answers, strict=True))
+    def _one_batch(self, indices: Sequence[int]) -> dict[int, Answer]:
+        frames = [self.frames[n] for n in indices]
+        return dict(zip(indices, self.calc.evaluate_batch(frames, self.properties), strict=True))
 
 
 def _most_atoms(calc: FreshCalculator, bytes_per_atom: float) -> float:
