@@ -83,6 +83,7 @@ _OPTIONS = {
     "nac=False": "--no-nac",
     "dielectric=…": "--dielectric",
     "correction=None with extrapolate=(2, 3, 4)": "--no-correct with --extrapolate 2,3,4",
+    "axis=0, 1 or 2": "--axis a, b or c",
     "asesc.slabs.opened(atoms, axis)": "--open and --axis",
 }
 
