@@ -148,7 +148,7 @@ class ChargedDefect:
             If the defect is within 8 Å of its image.
         UnevenPotentialWarning
         """
-        _check_tables(self.change, chempots, band_gap, extrapolate, correction)
+        _check_tables(self.change, chempots, vbm, band_gap, extrapolate, correction)
         states_wanted, tensor = checked_charges(charges), None
         if correction is not None and any(states_wanted):
             tensor = self._dielectric(dielectric, relaxed=fmax is not None)
@@ -217,6 +217,7 @@ class ChargedDefect:
 def _check_tables(
     change: Change,
     chempots: Mapping[str, float],
+    vbm: float | None,
     band_gap: float | None,
     extrapolate: Sequence[int],
     correction: str | None,
@@ -227,6 +228,10 @@ def _check_tables(
             f"chempots has no chemical potential of {', '.join(missing)}, which {change.name} "
             f"exchanges; add e.g. chempots={{{missing[0]!r}: …}} in eV on the model's energy scale"
         )
+    given = {f"the chemical potential of {k}": chempots[k] for k in change.exchanged}
+    for name, value in {**given, "vbm": 0.0 if vbm is None else vbm}.items():
+        if not np.isfinite(value):
+            raise InputError(f"{name} is {value} eV; it must be finite")
     if band_gap is not None and not band_gap > 0:
         raise InputError(
             f"band_gap={band_gap} eV: without a gap the Fermi level cannot move and there are no "

@@ -89,6 +89,11 @@ def test_defect(workplace, calculator):
         (["slab", "sheet.extxyz"], "Give --axis a, b or c for a crystal; make a slab with --open"),
         (["slab", "magnesia.vasp", "--axis", "c", "--capacitance", "3"], "needs a slab, periodic"),
         (["defect", "magnesia.vasp", "--chempot", "O=1"], "give one of --vacancy"),
+        (["defect", "magnesia.vasp", "--chempot", "O=nan", "--vacancy", "O"], "of O is nan eV"),
+        (
+            ["defect", "magnesia.vasp", "--chempot", "O=1", "--vacancy", "O", "--vbm", "inf"],
+            "vbm is inf eV",
+        ),
         (["defect", "molecule.xyz", "--chempot", "O=1", "--vacancy", "O"], "three periodic dir"),
         (["defect", "magnesia.vasp", "--chempot", "O:1", "--vacancy", "O"], "not ELEMENT=eV"),
         (["defect", "magnesia.vasp", "--chempot", "O=1", "--substitute", "O"], "not OLD:NEW"),
