@@ -146,8 +146,13 @@ def _record(
     # Before any file of an earlier run is replaced.
     atoms.get_forces()
     record = Record(atoms, trajectory)
-    yield record
-    record.close()
+    try:
+        yield record
+    except KeyboardInterrupt:
+        typer.secho(f"stopped; the steps so far are in {trajectory}", fg="yellow", err=True)
+        raise
+    finally:
+        record.close()
     record.plot(plot, title=_title(atoms, model))
     console = Console()
     console.print(result_table(atoms, model))

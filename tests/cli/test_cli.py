@@ -239,6 +239,21 @@ def test_warnings_speak_of_no_code(capsys, monkeypatch):
     assert ".py" not in shown and "UserWarning" not in shown
 
 
+def test_ctrl_c_keeps_the_steps_so_far(workplace, monkeypatch):
+    keep = Record.__call__
+
+    def interrupted(self):
+        keep(self)
+        if len(self._energies) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(Record, "__call__", interrupted)
+    result = CliRunner().invoke(app, ["run", "tiny", "--model", "tiny", "--md", "nve"])
+    assert result.exit_code != 0
+    assert "stopped; the steps so far are in tiny.traj" in result.output
+    assert len(read("tiny.traj", ":")) == 3
+
+
 def test_a_model_is_listed_under_the_name_that_opens_it(monkeypatch, tmp_path):
     (tmp_path / "models" / "tiny").rename(tmp_path / "models" / "small")
     monkeypatch.setenv("COLUMNS", "150")
