@@ -2,7 +2,7 @@
 
 import numpy as np
 from ase import Atoms
-from gpaw import GPAW, PW, FermiDirac
+from gpaw import GPAW, PW, Davidson, FermiDirac
 from gpaw.external import ConstantElectricField
 from hirshfeld import hirshfeld_multipoles
 from settings import Settings
@@ -26,7 +26,9 @@ def calculator(
         Along z, physicists' sign: the force on a charge +q is +q times the field. Only with
         ``settings.open_axis``.
     magnetic : bool
-        Spin-polarised, for an odd number of electrons.
+        Spin-polarised with the total moment held at that of the initial ones, for an odd number of
+        electrons: left free it wanders, and the density then takes twice the iterations or ends in
+        a state of higher energy.
     """
     options = {}
     if settings.open_axis:
@@ -37,7 +39,9 @@ def calculator(
         mode=PW(settings.cutoff),
         xc=settings.xc,
         kpts={"size": kpts},
-        occupations=FermiDirac(settings.smearing),
+        occupations=FermiDirac(settings.smearing, fixmagmom=magnetic),
+        # One step between updates of the density: more iterations than with two, in less time.
+        eigensolver=Davidson(niter=1),
         charge=charge,
         spinpol=magnetic,
         symmetry={"point_group": False},
@@ -76,7 +80,8 @@ def label(atoms: Atoms, settings: Settings, *, charge: int = 0, field: float = 0
         If the density does not converge.
     """
     frame = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, info=dict(atoms.info))
-    frame.pbc, magnetic = (True, True, not settings.open_axis), is_odd(atoms, charge)
+    frame.pbc = True, True, not settings.open_axis
+    magnetic = not settings.open_axis and is_odd(atoms, charge)
     frame.set_initial_magnetic_moments([1 / len(frame)] * len(frame) if magnetic else None)
     calc = calculator(settings, settings.kpts(frame), charge=charge, field=field, magnetic=magnetic)
     frame.calc = calc
@@ -114,13 +119,15 @@ def periodic_levels(calc: GPAW, atoms: Atoms, charge: int) -> dict:
     Returns
     -------
     dict
-        ``fermi_level``, ``vbm``, ``cbm`` in eV and, with one vacancy, ``defect_levels``.
+        ``fermi_level`` (the mean of the two where the moment is held), ``vbm``, ``cbm`` in eV and,
+        with one vacancy, ``defect_levels``.
     """
     levels = eigenvalues(calc)
+    spins = len(levels)
     filled = round(calc.get_number_of_electrons() + charge) // 2
     vacancies = atoms.info.get("n_vacancies", 0)
     result = {
-        "fermi_level": calc.get_fermi_level(),
+        "fermi_level": np.mean(calc.get_fermi_levels() if spins == 2 else calc.get_fermi_level()),
         "vbm": levels[:, :, filled - vacancies - 1].max(),
         "cbm": levels[:, :, filled].min(),
     }
