@@ -116,7 +116,7 @@ def open_model(
         Of the learned part; electrostatics and sums are always float64.
     device
         ``"auto"`` is the first GPU, else the CPU; an instance stays where it is.
-    kernels : "torch" or "cuequivariance"
+    kernels : "torch", "compiled" or "cuequivariance"
         What computes the backbone; the numbers and the stored weights are the same.
 
     Raises

@@ -90,8 +90,9 @@ class SCCalculator(ManyStructures, RespondingCalculator):
         ``"auto"`` (first GPU, else CPU), ``"cpu"``, ``"cuda:1"`` …; ``"float64"`` or ``"float32"``,
         of the learned part.
     kernels : str
-        ``"torch"``, or ``"cuequivariance"`` to compute the backbone by the kernels of that package,
-        made for GPUs; the numbers are the same, see :mod:`asesc.models.kernels`.
+        What computes the backbone; the numbers are the same. ``"torch"``; ``"compiled"`` for long
+        runs on a CPU with a C++ compiler, see :class:`~asesc.models.compiled.Compiled`;
+        ``"cuequivariance"`` for GPUs, see :class:`~asesc.models.cuequivariance.CuEquivariance`.
     accuracy : float or str
         Relative error of the Coulomb forces, ``"default"`` (1e-6), ``"fast"`` (1e-5), ``"high"``
         (1e-9) or a number; it decides engine and cut-offs, which ``extras["coulomb_engine"]`` names

@@ -1,8 +1,8 @@
 """MACE as a backbone: node features and a short-range energy.
 
-Only this file, ``kernels`` and ``mace_polar`` import mace and e3nn. Importing them changes an
-environment variable, and building them needs another default dtype; :func:`mace_environment` undoes
-both.
+Only this file, ``compiled``, ``cuequivariance`` and ``mace_polar`` import mace and e3nn. Importing
+them changes an environment variable, and building them needs another default dtype;
+:func:`mace_environment` undoes both.
 """
 
 from __future__ import annotations
@@ -107,7 +107,7 @@ class Backbone(nn.Module):
     def __init__(self, *, architecture: Mapping[str, Any] | None = None, **keywords: Any) -> None:
         super().__init__()
         self.architecture = dict(architecture or new_architecture(**keywords))
-        self.mace = _build_mace(self.architecture)
+        self.mace = build_mace(self.architecture)
         #: What computes the output of ``mace`` in its place, see :mod:`asesc.models.kernels`.
         self.accelerator: Callable[[nn.Module, dict[str, Tensor]], dict[str, Tensor]] | None = None
         self.elements = tuple(int(z) for z in self.mace.atomic_numbers)
@@ -358,7 +358,7 @@ def _plain(value: Any) -> Any:
 _IRREPS = ("hidden_irreps", "MLP_irreps", "edge_irreps")
 
 
-def _build_mace(architecture: Mapping[str, Any]) -> nn.Module:
+def build_mace(architecture: Mapping[str, Any]) -> nn.Module:
     """A ``ScaleShiftMACE`` with random parameters from its JSON-able description."""
     with mace_environment():
         from mace import modules

@@ -23,7 +23,7 @@ from asesc.errors import InputError
 from asesc.memory import require_memory
 from asesc.models.backbone import Backbone, Features, describe_mace
 from asesc.models.ensembles import find_charge
-from asesc.models.kernels import CuEquivariance, require_kernels
+from asesc.models.kernels import accelerator_type
 from asesc.models.moments import json_table
 from asesc.models.potential import Potential, Prediction
 from asesc.solvers import SCFOptions, Solution
@@ -187,14 +187,13 @@ class Model(Potential):
     @property
     def kernels(self) -> str:
         """What computes the backbone."""
-        return "torch" if self.backbone.accelerator is None else "cuequivariance"
+        return getattr(self.backbone.accelerator, "name", "torch")
 
     def use_kernels(self, name: str) -> Self:
         """Let other kernels compute the backbone, see :meth:`Potential.use_kernels`."""
-        require_kernels(name)
-        torch_only = name == "torch"
+        accelerator = accelerator_type(name)
         architecture = self.backbone.architecture
-        self.backbone.accelerator = None if torch_only else CuEquivariance(architecture)
+        self.backbone.accelerator = None if accelerator is None else accelerator(architecture)
         return self
 
     def basis(self, system: System) -> GaussianBasis:

@@ -138,7 +138,7 @@ class Potential(nn.Module, ABC):
         Parameters
         ----------
         name : str
-            ``"torch"`` or ``"cuequivariance"``.
+            ``"torch"``, ``"compiled"`` (CPU) or ``"cuequivariance"`` (GPU).
 
         Raises
         ------

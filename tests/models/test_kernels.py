@@ -14,7 +14,7 @@ from builders import NUMBERS, random_model, tiny_card
 
 from asesc import SCCalculator
 from asesc.errors import InputError, SetupError
-from asesc.models import FAMILIES, kernels
+from asesc.models import FAMILIES, cuequivariance
 from asesc.pretrained import save_model
 from asesc.testing import example_system
 
@@ -89,7 +89,7 @@ def test_the_fused_convolution_of_gpus(monkeypatch):
     """The layout in which a GPU is asked for it, computed by cuEquivariance's reference."""
     import cuequivariance_torch as cuet
 
-    reference, build = cuet.SegmentedPolynomial, kernels._build
+    reference, build = cuet.SegmentedPolynomial, cuequivariance._build
 
     def on_the_cpu(polynomial, **keywords):
         module = reference(polynomial, **keywords | {"method": "naive"})
@@ -99,7 +99,7 @@ def test_the_fused_convolution_of_gpus(monkeypatch):
         return module
 
     monkeypatch.setattr(cuet, "SegmentedPolynomial", on_the_cpu)
-    monkeypatch.setattr(kernels, "_build", lambda *a, fused: build(*a, fused=True))
+    monkeypatch.setattr(cuequivariance, "_build", lambda *a, fused: build(*a, fused=True))
     found = deviations(calculator(), calculator(kernels="cuequivariance"), structure())
     assert max(found.values()) < 1e-10, found
 
@@ -165,7 +165,7 @@ def test_atoms_without_neighbours():
 
 
 def test_what_is_missing_is_named(monkeypatch):
-    monkeypatch.setattr(kernels, "find_spec", lambda name: None)
+    monkeypatch.setattr(cuequivariance, "find_spec", lambda name: None)
     with pytest.raises(SetupError, match="pip install cuequivariance-torch"):
         calculator(kernels="cuequivariance")
 
