@@ -34,7 +34,8 @@ class Check:
 def doctor(
     model: Annotated[str | None, typer.Option(help="Model to test; default: the first.")] = None,
     kernels: Annotated[
-        str, typer.Option(help="Of the backbone: torch, cuequivariance; compared with torch.")
+        str,
+        typer.Option(help="Of the backbone, compared with torch: compiled, cuequivariance."),
     ] = "torch",
 ) -> None:
     """Versions, device, and whether derivatives of a real model are right on this machine.
@@ -144,7 +145,7 @@ def _kernel_check(atoms: Atoms) -> Check:
         f"{kernels}, {middle - start:.2f} s; torch, {again:.2f} s; forces differ by "
         f"{error:.1e} eV/Å",
         bool(error < _KERNEL_TOLERANCE),
-        "kernels disagree: match the versions of the cuequivariance packages, or kernels='torch'",
+        "kernels disagree: match the versions of the packages that compute them, or take torch",
     )
 
 

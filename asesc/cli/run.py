@@ -47,7 +47,10 @@ Seed = Annotated[int, typer.Option(min=0, help="Of the initial velocities.")]
 Output = Annotated[str | None, typer.Option(help="Prefix of the files written, or folder/.")]
 Dtype = Annotated[str, typer.Option(help="float64 or float32.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Kernels = Annotated[str, typer.Option(help="Of the backbone: torch or, on GPUs, cuequivariance.")]
+Kernels = Annotated[
+    str,
+    typer.Option(help="Of the backbone: torch, compiled (CPU, long runs) or cuequivariance (GPU)."),
+]
 Boundary = Annotated[str, typer.Option(help="auto (from pbc), open, slab, electrodes, periodic.")]
 _EXTRAPOLATE = "Go beyond the scope of the model's card."
 Extrapolate = Annotated[bool, typer.Option("--allow-extrapolation", help=_EXTRAPOLATE)]

@@ -27,9 +27,10 @@ Function = Callable[[Tensor, Tensor, Tensor], Outputs]
 #: Largest relative deviation of energies, features and derivatives from the ordinary module.
 TOLERANCE = {torch.float32: 2e-5, torch.float64: 1e-10}
 
-# Numbers of atoms and edges while tracing: unequal, or one symbol would stand for both. Smaller
-# structures would be compiled anew, and are left to the ordinary module.
-_ATOMS, _EDGES = 7, 23
+# Numbers of atoms and edges while tracing: unequal, or one symbol would stand for both, and above
+# 32, up to which inductor writes products of another kind. Smaller structures would be compiled
+# anew, and are left to the ordinary module.
+_ATOMS, _EDGES = 33, 101
 _COMPILING = threading.RLock()
 
 
@@ -37,7 +38,8 @@ class Compiled:
     """Evaluates a ``ScaleShiftMACE`` through ``torch.compile``; has no weights of its own.
 
     Made when first used, in about two minutes on a new machine and some fifteen seconds where torch
-    finds what it compiled before. The first structure is computed both ways; where the numbers
+    finds what it compiled before. Structures of less than 33 atoms gain nothing and are left to the
+    ordinary module. The first structure is computed both ways; where the numbers
     disagree by more than :data:`TOLERANCE`, or nothing can be compiled, a warning says so and the
     ordinary module goes on.
 

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
-from builders import NUMBERS, random_model
+from builders import NUMBERS
 
 from asesc import SCCalculator
 from asesc.errors import SetupError
-from asesc.models import compiled
+from asesc.models import FAMILIES, compiled
 from asesc.testing import example_system
 
+BACKBONE = {"elements": [1, 8, 14], "channels": 2, "cutoff": 3.6, "radial_width": 8, "edge_lmax": 1}
 WANTED = ("energy", "forces", "stress")
 needs_compiler = pytest.mark.skipif(
     not compiled.has_compiler(), reason="torch finds no C++ compiler"
@@ -23,11 +24,12 @@ def structure() -> Atoms:
     system = example_system(NUMBERS, (True,) * 3)
     cell = system.cell[0].numpy()
     atoms = Atoms(NUMBERS, positions=system.positions.numpy(), cell=cell, pbc=True)
-    return atoms.repeat((2, 1, 1))
+    return atoms.repeat((3, 2, 1))
 
 
 def calculators(**keywords) -> tuple[SCCalculator, SCCalculator]:
-    model = random_model("SplitChargeEquilibration")
+    torch.manual_seed(4)
+    model = FAMILIES["SplitChargeEquilibration"](backbone=BACKBONE).requires_grad_(False)
     return SCCalculator(model, kernels="compiled", **keywords), SCCalculator(model, **keywords)
 
 
@@ -45,7 +47,7 @@ def test_the_numbers_are_the_same():
     with torch._dynamo.config.patch(error_on_recompile=True):
         require_equal(fast, ordinary, atoms)
         assert fast.model.backbone.accelerator._made.function is not None
-        require_equal(fast, ordinary, atoms.repeat((1, 2, 3)))
+        require_equal(fast, ordinary, atoms.repeat((1, 1, 2)))
         require_equal(fast, ordinary, atoms[:3])
         for name in ("get_born_effective_charges", "get_dielectric_tensor"):
             a, b = (getattr(calc, name)(atoms) for calc in (fast, ordinary))
