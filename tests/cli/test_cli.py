@@ -199,7 +199,8 @@ def test_mistakes_end_as_one_message(capsys, monkeypatch, workplace, arguments, 
 
 @pytest.mark.parametrize("command", ["run", "phonons", "spectra", "slab", "defect", "doctor"])
 def test_kernels_reach_the_model(capsys, monkeypatch, command):
-    arguments = {"doctor": [], "defect": ["tiny", "--vacancy", "0", "--chempot", "O=0"]}
+    write("ice.extxyz", Atoms(water(0), cell=(5, 5, 5), pbc=True))
+    arguments = {"doctor": [], "defect": ["ice.extxyz", "--vacancy", "0", "--chempot", "O=0"]}
     given = (command, *arguments.get(command, ["tiny"]), "--model", "tiny")
     message = refused(capsys, monkeypatch, *given, "--kernels", "cuequivarianc")
     assert "--kernels 'cuequivarianc'; choose one of torch, cuequivariance" in message
