@@ -27,7 +27,7 @@ class Convolution(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(mesh, green, source, receiver)
         ctx.transform = transform
-        total = _summed(transform.forward(mesh), source) * green
+        total = summed(transform.forward(mesh), source) * green
         return transform.inverse(total[None] if receiver is None else receiver * total)
 
     @staticmethod
@@ -51,7 +51,7 @@ class MeshEnergy(torch.autograd.Function):
     ) -> Tensor:
         ctx.save_for_backward(mesh, green, damping)
         ctx.transform, ctx.waves = transform, transform.forward(mesh)
-        ctx.total = _summed(ctx.waves, damping)
+        ctx.total = summed(ctx.waves, damping)
         parts = torch.view_as_real(ctx.total)
         power = (0.5 * transform.weight * green)[..., None] * parts * parts
         return power.flatten(1).sum(1)
@@ -89,7 +89,7 @@ def _kernel_gradient(
 ) -> tuple[Tensor, Tensor | None, Tensor | None]:
     """Derivatives of Σ (seen · φ) with respect to G and both dampings."""
     emitted, absorbed = transform.forward(mesh), transform.forward(seen)
-    total, total_seen = _summed(emitted, source), _summed(absorbed, receiver)
+    total, total_seen = summed(emitted, source), summed(absorbed, receiver)
     on_source = on_receiver = None
     if source is not None:
         on_source = transform.weight * green * (total_seen.conj() * emitted).real
@@ -98,5 +98,6 @@ def _kernel_gradient(
     return transform.weight * (total_seen.conj() * total).real, on_source, on_receiver
 
 
-def _summed(spectra: Tensor, damping: Tensor | None) -> Tensor:
+def summed(spectra: Tensor, damping: Tensor | None) -> Tensor:
+    """Waves of all widths together, (widths, B, …) → (B, …)."""
     return spectra[0] if damping is None else (damping * spectra).sum(0)

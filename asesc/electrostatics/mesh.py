@@ -21,7 +21,7 @@ from torch import Tensor
 from asesc.density import GaussianBasis
 from asesc.density.harmonics import MONOMIALS
 from asesc.electrostatics.compiled import stencil_type
-from asesc.electrostatics.convolution import Convolution, MeshEnergy
+from asesc.electrostatics.convolution import Convolution, MeshEnergy, summed
 from asesc.electrostatics.kernels import (
     ElectrodeKernel,
     OpenKernel,
@@ -85,7 +85,10 @@ class MeshCoulomb(CoulombOperator):
         self._damping = self._beyond_narrowest(1.0) if len(widths) > 1 else None
 
     def potential(self, coefficients: Tensor) -> Tensor:
-        return self._received(self._density(coefficients), self._damping)
+        if self._wants_graph(coefficients):
+            return self._received(self._density(coefficients), self._damping)
+        with torch.no_grad():
+            return self._applied(coefficients)
 
     def energy(self, coefficients: Tensor) -> Tensor:
         return MeshEnergy.apply(
@@ -118,6 +121,18 @@ class MeshCoulomb(CoulombOperator):
         dampings = [self._beyond_narrowest(factor) for factor in factors]
         return torch.stack([self._received(density, damping) for damping in dampings], dim=1)
 
+    def _wants_graph(self, coefficients: Tensor) -> bool:
+        tensors = (coefficients, self._x, self._green, self._angular, self._damping)
+        return torch.is_grad_enabled() and any(t is not None and t.requires_grad for t in tensors)
+
+    def _applied(self, coefficients: Tensor) -> Tensor:
+        """J p: the mesh of the density is given up before that of the field is made."""
+        damping, lmax = self._damping, self.basis.lmax
+        waves = summed(self._transform.forward(self._density(coefficients)), damping) * self._green
+        field = self._transform.inverse(waves[None] if damping is None else damping * waves)
+        values = self._stencil.gather(field.flatten(0, 1), lmax)
+        return self._turn(values, self._angular.transpose(1, 2))
+
     def _received(self, density: Tensor, damping: Tensor | None) -> Tensor:
         field = Convolution.apply(density, self._green, self._damping, damping, self._transform)
         values = gather(field.flatten(0, 1), self._x, self._stencil, self.basis.lmax)
@@ -131,7 +146,10 @@ class MeshCoulomb(CoulombOperator):
     def _density(self, coefficients: Tensor) -> Tensor:
         """Spline coefficients of the density, (widths, B, nx, ny, nz)."""
         values = self._turn(coefficients, self._angular)
-        mesh = spread(values, self._x, self._stencil, self.basis.lmax)
+        if torch.is_grad_enabled():
+            mesh = spread(values, self._x, self._stencil, self.basis.lmax)
+        else:
+            mesh = self._stencil.spread(values, self.basis.lmax)
         return mesh.unflatten(0, (-1, self.system.n_structures))
 
     def _turn(self, rows: Tensor, matrices: Tensor) -> Tensor:

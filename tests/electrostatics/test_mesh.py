@@ -161,6 +161,28 @@ def test_symmetry_and_energy(pbc):
         assert float(operator.energy(p)) == pytest.approx(float(half), rel=1e-12)
 
 
+@pytest.mark.parametrize("sizes", [(1.0,), (1.0, 1.4)])
+def test_numbers_do_not_depend_on_whether_a_graph_is_wanted(sizes):
+    """Shorter ways are taken where there is none, and where no second derivative follows."""
+    system, p = random_system(12, BULK), multipoles(12, 1)
+    basis = GaussianBasis(1, widths(12, *sizes))
+    positions = system.positions.clone().requires_grad_()
+    strain = torch.zeros(1, 3, 3, dtype=torch.float64, requires_grad=True)
+    bent = bind(replace(system, positions=positions).strained(strain), basis, backend="mesh")
+    potential = bent.potential(p)
+    assert potential.requires_grad
+    torch.testing.assert_close(
+        bind(system, basis, backend="mesh").potential(p), potential.detach(), rtol=1e-12, atol=1e-12
+    )
+    energy = bent.energy(p).sum()
+    once, again = (
+        torch.autograd.grad(energy, (positions, strain), create_graph=graph, retain_graph=True)
+        for graph in (False, True)
+    )
+    for plain, with_graph in zip(once, again, strict=True):
+        torch.testing.assert_close(plain, with_graph.detach(), rtol=1e-11, atol=1e-11)
+
+
 @pytest.mark.parametrize("pbc", [BULK, SLABS[0], FREE])
 @pytest.mark.parametrize("backend", ["mesh", "mesh+pairs"])
 def test_second_derivatives(pbc, backend):
