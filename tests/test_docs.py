@@ -18,6 +18,8 @@ MODULES = ["asesc", *(m.name for m in pkgutil.walk_packages(asesc.__path__, "ase
 def test_docstring_examples(name):
     if name == "asesc.torchsim":
         pytest.importorskip("torch_sim", reason="it is built on TorchSim's interface")
+    if name == "asesc.electrostatics.stencil_loops":
+        pytest.importorskip("numba", reason="it is what numba compiles")
     assert doctest.testmod(importlib.import_module(name)).failed == 0
 
 
