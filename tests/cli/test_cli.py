@@ -203,7 +203,7 @@ def test_kernels_reach_the_model(capsys, monkeypatch, command):
     arguments = {"doctor": [], "defect": ["ice.extxyz", "--vacancy", "0", "--chempot", "O=0"]}
     given = (command, *arguments.get(command, ["tiny"]), "--model", "tiny")
     message = refused(capsys, monkeypatch, *given, "--kernels", "cuequivarianc")
-    assert "--kernels 'cuequivarianc'; choose one of torch, cuequivariance" in message
+    assert "--kernels 'cuequivarianc'; choose one of torch, " in message
     assert "Did you mean 'cuequivariance'" in message
 
 
