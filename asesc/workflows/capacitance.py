@@ -72,15 +72,15 @@ def capacitance(atoms: Atoms, *, distance: float, step: float = 0.05) -> Capacit
     PropertyUnavailableError
         If the calculator has no Fermi level.
     InputError
-        If this is no slab, or the calculator does not take the charges: a fractional charge must be allowed
-        (``allow_fractional_charge=True``), and inside the scope of the model.
+        If this is no slab, or the calculator does not take the charges: a fractional charge must
+        be allowed (``allow_fractional_charge=True``), and inside the scope of the model.
     """
     if not step > 0 or not distance > 0:
         raise InputError(f"step={step} e and distance={distance} Å must be positive")
     if int(atoms.pbc.sum()) != 2:
         raise InputError(
-            f"a capacitance needs a slab, periodic in two directions, not pbc={atoms.pbc.tolist()}; "
-            "make one with asesc.slabs.opened(atoms, axis)"
+            "a capacitance needs a slab, periodic in two directions, not "
+            f"pbc={atoms.pbc.tolist()}; make one with asesc.slabs.opened(atoms, axis)"
         )
     present = potential_profile(atoms)
     charge = float(calculator_of(atoms).extras["charge"])
