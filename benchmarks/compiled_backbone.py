@@ -68,10 +68,9 @@ def measure(dtype: str, process: str, seconds: float) -> None:
         plain, quick = (1e3 * timing.cpu for timing in interleaved(codes, seconds))
         cells = [dtype, process, len(atoms), f"{taken[0]:.1f} + {taken[1]:.1f}"]
         cells += [f"{plain:.0f}", f"{quick:.0f}", f"{plain / quick:.1f}"]
+        difference = (found.prediction.energy - expected.prediction.energy).detach()
         error = found.forces - expected.forces
-        cells += [
-            f"{float((found.prediction.energy - expected.prediction.energy).abs().max()):.0e}"
-        ]
+        cells += [f"{float(difference.abs().max()):.0e}"]
         cells += [f"{float(error.norm() / expected.forces.norm()):.0e}"]
         print("| " + " | ".join(map(str, cells)) + " |", flush=True)
 
