@@ -132,7 +132,7 @@ class ReciprocalCoulomb(CoulombOperator):
         if self.basis.common_width is not None:
             return [self._group(slice(None), self.system.layout, widths[0])]
         groups = []
-        for width in widths.unique():
+        for width in self.basis.distinct_widths[0]:
             atoms = (widths == width).nonzero()[:, 0]
             batch = self.system.batch[atoms]
             counts = torch.bincount(batch, minlength=self.system.n_structures)

@@ -20,6 +20,7 @@ from torch import Tensor, nn
 
 from asesc.errors import SetupError
 from asesc.models.backbone import build_mace, mace_environment
+from asesc.models.weights import learns, weights_version
 
 Outputs = tuple[Tensor, Tensor]
 Function = Callable[[Tensor, Tensor, Tensor], Outputs]
@@ -39,9 +40,9 @@ class Compiled:
 
     Made when first used, in about two minutes on a new machine and some fifteen seconds where torch
     finds what it compiled before. Structures of less than 33 atoms gain nothing and are left to the
-    ordinary module. The first structure is computed both ways; where the numbers
-    disagree by more than :data:`TOLERANCE`, or nothing can be compiled, a warning says so and the
-    ordinary module goes on.
+    ordinary module. The first structure is computed both ways; where the numbers disagree by more
+    than :data:`TOLERANCE`, or nothing can be compiled, a warning says so and the ordinary module
+    goes on.
 
     Parameters
     ----------
@@ -73,8 +74,7 @@ class Compiled:
                 f"kernels='compiled' is for CPUs, and the model is on {vectors.device}. Use "
                 "kernels='cuequivariance' or 'torch'"
             )
-        learns = torch.is_grad_enabled() and any(p.requires_grad for p in mace.parameters())
-        if learns or len(inputs["node_attrs"]) < _ATOMS or edges.shape[1] < _EDGES:
+        if learns(mace) or len(inputs["node_attrs"]) < _ATOMS or edges.shape[1] < _EDGES:
             return mace(inputs, compute_force=False)
         made = self._up_to_date(mace, inputs)
         if made.function is None:
@@ -86,13 +86,15 @@ class Compiled:
 
     def _up_to_date(self, mace: nn.Module, inputs: dict[str, Tensor]) -> _Made:
         """The compiled module with the present weights; checked where it is new."""
-        version = hash(tuple((p.data_ptr(), p._version, p.dtype) for p in mace.parameters()))
-        made = self._made
-        if made is None or made.version != version:
-            # Tracing changes modules of the whole process for a moment.
-            with _COMPILING:
+        version, made = weights_version(mace), self._made
+        if made is not None and made.version == version:
+            return made
+        # Tracing changes modules of the whole process for a moment.
+        with _COMPILING:
+            made = self._made
+            if made is None or made.version != version:  # no other thread made it meanwhile
                 made = self._made = _make(mace, self._architecture, inputs, version)
-        return made
+            return made
 
     def __getstate__(self) -> dict[str, Any]:
         return {"_architecture": self._architecture, "_made": None}
@@ -191,10 +193,7 @@ def _deviation(mace: nn.Module, inputs: dict[str, Tensor], function: Function) -
 def _compiled(mace: nn.Module, architecture: Mapping[str, Any]) -> Function:
     weight = next(mace.parameters())
     module = _traceable(architecture).to(weight.dtype).requires_grad_(False)
-    weights = dict(mace.named_parameters())
-    with torch.no_grad():
-        for name, parameter in module.named_parameters():
-            parameter.copy_(weights[name])
+    module.load_state_dict(dict(mace.named_parameters()), strict=False)
     generator = torch.Generator().manual_seed(0)
     vectors = torch.randn(_EDGES, 3, generator=generator, dtype=weight.dtype).requires_grad_()
     species = torch.arange(_ATOMS) % len(module.atomic_numbers)

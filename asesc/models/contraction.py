@@ -121,7 +121,7 @@ def translated_weights(own: nn.Module, given: nn.Module) -> dict[str, Tensor]:
     InputError
         If the couplings span another space.
     """
-    found = {}
+    found, names = {}, {weight: name for name, weight in own.named_parameters()}
     for name, mine in own.named_modules():
         if not hasattr(mine, "U_tensors"):
             continue
@@ -131,9 +131,7 @@ def translated_weights(own: nn.Module, given: nn.Module) -> dict[str, Tensor]:
             if change is None:
                 continue
             weights = _weights(theirs, nu).detach().double().cpu()
-            found[f"{name}.{_weights_name(mine, nu)}"] = torch.einsum(
-                "kp,epc->ekc", change, weights
-            )
+            found[names[_weights(mine, nu)]] = torch.einsum("kp,epc->ekc", change, weights)
     return found
 
 
@@ -172,11 +170,6 @@ def _weights(contraction: Any, nu: int) -> Tensor:
     if nu == contraction.correlation:
         return contraction.weights_max
     return contraction.weights[contraction.correlation - 1 - nu]
-
-
-def _weights_name(contraction: Any, nu: int) -> str:
-    last = contraction.correlation - 1
-    return "weights_max" if nu > last else f"weights.{last - nu}"
 
 
 def _ordered_tuples(n: int, highest: int) -> dict[int, list[tuple[int, ...]]]:

@@ -14,6 +14,7 @@ from asesc.errors import InputError, SetupError
 from asesc.models.backbone import constructor_keywords, mace_environment
 from asesc.models.contraction import path_weights
 from asesc.models.convolution import component_order
+from asesc.models.weights import learns, weights_version
 
 
 class CuEquivariance:
@@ -58,7 +59,7 @@ class CuEquivariance:
         SetupError
             On a GPU without the kernels, or for an architecture they do not cover.
         """
-        if torch.is_grad_enabled() and any(p.requires_grad for p in mace.parameters()):
+        if learns(mace):
             raise InputError(
                 "the backbone has weights that require gradients, which kernels='cuequivariance' "
                 "does not compute. Train with kernels='torch', or call requires_grad_(False)"
@@ -66,8 +67,7 @@ class CuEquivariance:
         if inputs["edge_index"].shape[1] == 0:
             # Whether the kernels take empty arrays is not documented; there is nothing to gain.
             return mace(inputs, compute_force=False)
-        version = hash(tuple((p.data_ptr(), p._version, p.dtype) for p in mace.parameters()))
-        made = self._made
+        version, made = weights_version(mace), self._made
         if made is None or made[0] != version:
             # One assignment: threads that share a model see the old form or the new one.
             made = self._made = (version, *_converted(mace, self._architecture))

@@ -123,11 +123,12 @@ def periodic_levels(calc: GPAW, atoms: Atoms, charge: int) -> dict:
         with one vacancy, ``defect_levels``.
     """
     levels = eigenvalues(calc)
-    spins = len(levels)
     filled = round(calc.get_number_of_electrons() + charge) // 2
     vacancies = atoms.info.get("n_vacancies", 0)
     result = {
-        "fermi_level": np.mean(calc.get_fermi_levels() if spins == 2 else calc.get_fermi_level()),
+        "fermi_level": np.mean(
+            calc.get_fermi_levels() if len(levels) == 2 else calc.get_fermi_level()
+        ),
         "vbm": levels[:, :, filled - vacancies - 1].max(),
         "cbm": levels[:, :, filled].min(),
     }
