@@ -52,9 +52,7 @@ class MeshEnergy(torch.autograd.Function):
         ctx.save_for_backward(mesh, green, damping)
         ctx.transform, ctx.waves = transform, transform.forward(mesh)
         ctx.total = summed(ctx.waves, damping)
-        parts = torch.view_as_real(ctx.total)
-        power = (0.5 * transform.weight * green)[..., None] * parts * parts
-        return power.flatten(1).sum(1)
+        return wave_energy(ctx.total, green, transform)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -96,6 +94,13 @@ def _kernel_gradient(
     if receiver is not None:
         on_receiver = transform.weight * green * (absorbed.conj() * total).real
     return transform.weight * (total_seen.conj() * total).real, on_source, on_receiver
+
+
+def wave_energy(total: Tensor, green: Tensor, transform: MeshTransform) -> Tensor:
+    """½ Σ_k G|ρ̂|²/n of every structure."""
+    parts = torch.view_as_real(total)
+    power = (0.5 * transform.weight * green)[..., None] * parts * parts
+    return power.flatten(1).sum(1)
 
 
 def summed(spectra: Tensor, damping: Tensor | None) -> Tensor:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,7 +22,7 @@ from torch import Tensor
 from asesc.density import GaussianBasis
 from asesc.density.harmonics import MONOMIALS
 from asesc.electrostatics.compiled import stencil_type
-from asesc.electrostatics.convolution import Convolution, MeshEnergy, summed
+from asesc.electrostatics.convolution import Convolution, MeshEnergy, summed, wave_energy
 from asesc.electrostatics.kernels import (
     ElectrodeKernel,
     OpenKernel,
@@ -78,6 +79,7 @@ class MeshCoulomb(CoulombOperator):
             n_channels=len(widths) * system.n_structures,
         )
         self._angular, self._k2, self._green = tables.angular, tables.k2, tables.green
+        self._per_point = tables.per_point
         self._transform = mesh_transform(
             plan.shape, self._stencil.row, plan.waves, self._x.dtype, self._x.device
         )
@@ -91,9 +93,9 @@ class MeshCoulomb(CoulombOperator):
             return self._applied(coefficients)
 
     def energy(self, coefficients: Tensor) -> Tensor:
-        return MeshEnergy.apply(
-            self._density(coefficients), self._green, self._damping, self._transform
-        )
+        if self._green.requires_grad or self._per_point.requires_grad:
+            return self._energy_of_any_cell(coefficients)
+        return _EnergyAtFixedCell.apply(coefficients, self.system.positions, self)
 
     def dense(self) -> Tensor:
         return dense_columns(self, self.potential)
@@ -120,6 +122,29 @@ class MeshCoulomb(CoulombOperator):
         density = self._density(coefficients)
         dampings = [self._beyond_narrowest(factor) for factor in factors]
         return torch.stack([self._received(density, damping) for damping in dampings], dim=1)
+
+    def _energy_of_any_cell(self, coefficients: Tensor) -> Tensor:
+        """The energy with a graph to everything and to any order."""
+        return MeshEnergy.apply(
+            self._density(coefficients), self._green, self._damping, self._transform
+        )
+
+    def _energy_gradients(
+        self, coefficients: Tensor, waves: Tensor, scale: Tensor, wanted: Sequence[bool]
+    ) -> tuple[Tensor | None, Tensor | None]:
+        """∂(scale · E)/∂p and ∂(scale · E)/∂r from the waves of the density."""
+        damping, lmax = self._damping, self.basis.lmax
+        field = scale[:, None, None, None] * self._green * summed(waves, damping)
+        mesh = self._transform.inverse(field[None] if damping is None else damping * field)
+        values = self._stencil.gather(mesh.flatten(0, 1), lmax + 1 if wanted[1] else lmax)
+        on_coefficients = on_positions = None
+        if wanted[0]:
+            own = values[:, : self._angular.shape[2]]
+            on_coefficients = self._turn(own, self._angular.transpose(1, 2))
+        if wanted[1]:
+            on_x = self._stencil.along(self._turn(coefficients, self._angular), values, lmax)
+            on_positions = self._turn(on_x, self._per_point)
+        return on_coefficients, on_positions
 
     def _wants_graph(self, coefficients: Tensor) -> bool:
         tensors = (coefficients, self._x, self._green, self._angular, self._damping)
@@ -156,6 +181,34 @@ class MeshCoulomb(CoulombOperator):
         """Per-atom rows times the matrix of their structure."""
         layout = self.system.layout
         return layout.unpad(layout.pad(rows) @ matrices)
+
+
+class _EnergyAtFixedCell(torch.autograd.Function):
+    """½⟨p, J p⟩ and its first derivatives in a dozen operations instead of a hundred.
+
+    Forces are wanted at every step, second derivatives rarely: only then is the graph of the
+    single operations made.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, coefficients: Tensor, positions: Tensor, operator: MeshCoulomb) -> Tensor:
+        ctx.save_for_backward(coefficients, positions)
+        ctx.operator, transform = operator, operator._transform
+        ctx.waves = transform.forward(operator._density(coefficients))
+        return wave_energy(summed(ctx.waves, operator._damping), operator._green, transform)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
+        inputs, operator = ctx.saved_tensors, ctx.operator
+        if torch.is_grad_enabled():
+            energy = operator._energy_of_any_cell(inputs[0])
+            wanted = [tensor for tensor in inputs if tensor.requires_grad]
+            found = iter(torch.autograd.grad(energy, wanted, gradient, create_graph=True))
+            gradients = [next(found) if tensor.requires_grad else None for tensor in inputs]
+        else:
+            wanted = ctx.needs_input_grad
+            gradients = operator._energy_gradients(inputs[0], ctx.waves, gradient, wanted)
+        return *gradients, None
 
 
 class _MeshReceivers(Receivers):
