@@ -33,8 +33,8 @@ def check_geometry(atoms: Atoms) -> None:
     lost = np.flatnonzero(~np.isfinite(atoms.positions).all(axis=1))
     if len(lost):
         raise InputError(
-            f"positions of {len(lost)} atoms are NaN or infinite, first atom {lost[0]}: the run "
-            "before this one exploded, or the file is damaged"
+            f"{len(lost)} of {len(atoms)} positions are NaN or infinite, the first that of atom "
+            f"{lost[0]}: the run before this one exploded, or the file is damaged"
         )
     if not np.isfinite(atoms.cell.array).all():
         raise InputError(f"the cell has NaN or infinite entries: {atoms.cell.array.tolist()}")

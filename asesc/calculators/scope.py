@@ -30,9 +30,10 @@ def check_elements(known: Iterable[int], numbers: Iterable[int], name: str) -> N
     beyond = len(chemical_symbols)
     symbols = [chemical_symbols[z] if 0 <= z < beyond else f"atomic number {z}" for z in unknown]
     others = [card.name for card in _readable_cards() if set(symbols) <= set(card.elements)]
+    are, them = ("is", "it") if len(symbols) == 1 else ("are", "them")
     raise ModelScopeError(
-        f"{', '.join(symbols)} is not in model {name!r}, which knows "
-        f"{' '.join(chemical_symbols[z] for z in sorted(known))}. Models that have it: "
+        f"{', '.join(symbols)} {are} not in model {name!r}, which knows "
+        f"{' '.join(chemical_symbols[z] for z in sorted(known))}. Models that have {them}: "
         f"{', '.join(others) or 'none installed; train one with asesc train'}."
     )
 

@@ -150,7 +150,7 @@ class ChargedDefect:
         """
         _check_tables(self.change, chempots, vbm, band_gap, extrapolate, correction)
         states_wanted, tensor = checked_charges(charges), None
-        if correction is not None and any(states_wanted):
+        if correction is not None and (any(states_wanted) or dielectric is not None):
             tensor = self._dielectric(dielectric, relaxed=fmax is not None)
         title = described(self._crystal())
         named = f"{self.change.name} in {title}"

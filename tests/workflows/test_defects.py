@@ -331,6 +331,8 @@ class TestRefusals:
             ask((0,), chempots={"O": 1.0}, correction="freysoldt")
         with pytest.raises(InputError, match="screens like a metal"):
             ask((1,), chempots={"O": 1.0}, dielectric=1e5)
+        with pytest.raises(InputError, match="-1"):  # also where no charge needs it
+            ask((0,), chempots={"O": 1.0}, dielectric=-1.0)
         copper = bulk("Cu")
         metal = ChargedDefect.vacancy(copper, "Cu", calc=EMT(), supercell=(3, 3, 3))
         with pytest.raises(PropertyUnavailableError, match=r"dielectric_tensor.*Pass dielectric="):
