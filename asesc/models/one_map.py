@@ -7,9 +7,9 @@ Unknowns x and, where the energy is not stationary in them, adjoints λ are extr
 
 is evaluated there. Its error is of second order in those of x and λ.
 
-The corrector is x − K r with K ≈ (∂r/∂x)⁻¹, built once in a while: a matrix for small structures, a
-number for large ones whose map is not too stiff. Steps whose residual stands out are converged
-fully, and counted.
+The corrector is x − K r with K ≈ (∂r/∂x)⁻¹, built once in a while and improved by every step: a
+matrix for small structures, of low rank for large ones (:mod:`asesc.solvers.kernel`). Steps whose
+residual stands out are converged fully, and counted.
 
 References
 ----------
@@ -29,18 +29,12 @@ from torch import Tensor
 from asesc.errors import InputError
 from asesc.models.base import Model, Problem, State
 from asesc.models.stationary import Stationary, stationary
-from asesc.solvers import Aspc, Solution, frozen_jacobian, spectral_radius
+from asesc.solvers import Aspc, Solution, frozen_jacobian
+from asesc.solvers.jacobian import Jacobian
+from asesc.solvers.kernel import DenseKernel, Kernel, kernel_from, krylov_kernel
 
-# A step is converged fully if its residual exceeds the running median this many times …
+# A step is converged fully if its residual exceeds the running median this many times.
 _OUTLIER, _MEMORY = 10.0, 50
-# … and the kernel is built anew if it leaves more than this part of the residual: of a matrix, and
-# of a number, which is never better than its map is stiff and costs some fifty maps.
-_STALE, _USELESS = 0.2, 0.9
-# A map is followed with a number for a kernel as long as that leaves less than this.
-_STIFF = 0.7
-_POWER_ITERATIONS = 6
-# Broyden's update is left out where its denominator is smaller than this cosine.
-_PARALLEL = 0.1
 
 
 @dataclass
@@ -54,7 +48,7 @@ class Counts:
     started : int
         Of them, converged fully because there was no history.
     fallbacks : int
-        Of them, converged fully because of their residual, or because the map is too stiff.
+        Of them, converged fully because of their residual.
     maps : int
         Maps of all steps but the started ones, Jacobian products of full convergence included.
     kernels : int
@@ -80,7 +74,7 @@ class _Snapshot:
 
     x: tuple[Tensor, ...]
     adjoints: tuple[Tensor, ...]
-    kernel: Tensor | None
+    kernel: Kernel | None
     recent: tuple[float, ...]
     start: Tensor | None
     counts: Counts
@@ -107,7 +101,7 @@ class OneMap:
             raise InputError(f"residual_limit={residual_limit} must be positive; 1e-3 is usual")
         self.order, self.residual_limit = order, residual_limit
         self._x, self._adjoints = Aspc(order), Aspc(order)
-        self._kernel: Tensor | None = None
+        self._kernel: Kernel | None = None
         self._recent: deque[float] = deque(maxlen=_MEMORY)
         self._start: Tensor | None = None
         self.counts = Counts()
@@ -159,42 +153,32 @@ class OneMap:
 
     def _followed(self, model: Model, problem: Problem, equations: Stationary) -> State:
         """One map for x and one for λ."""
-        guess = self._x.predict()
+        guess, kernel = self._x.predict(), self._kernel
         with torch.no_grad():
             first = equations.residual(guess)
-            step = self._apply(first)
+            step = kernel.apply(first)
         self.counts.maps += 1
         x = (guess - step).detach().requires_grad_()
         state, residual = equations.state(x, Solution("one map", True, 1, 0.0))
         before, after = (float(r.detach().abs().max()) for r in (first, residual))
+        is_worn = after > kernel.worn * before and after > problem.options.tolerance
         if not self._accepts(after):
             self.counts.fallbacks += 1
+            self._kernel = None if is_worn else kernel
             start = state.coefficients.detach() if after < before else problem.start
             return self._converged(model, replace(problem, start=start), equations)
         self._recent.append(after)
-        self._learn(step, residual.detach() - first)
+        self._kernel = kernel.updated(-step, residual.detach() - first)
         self._x.push(guess - self._x.damping * step)
         multiplier = self._multiplier(problem, equations, state, residual, x)
-        worn = _STALE if self._kernel is not None and self._kernel.ndim else _USELESS
-        if after > worn * before and after > problem.options.tolerance:
-            self._build(problem, equations, x.detach())
+        if is_worn:
+            self._build(problem, equations, x.detach(), first)
         constraint = problem.system.sum((multiplier * residual).sum(-1))
         return replace(
             state,
             internal_energy=state.internal_energy + constraint,
             solution=Solution("one map", True, 1, after, (before, after)),
         )
-
-    def _learn(self, step: Tensor, change: Tensor) -> None:
-        """Broyden's update: K maps the change of the residual to the step that made it."""
-        kernel = self._kernel
-        if kernel is None or kernel.ndim == 0:
-            return
-        s, y = -step.flatten(), change.flatten()
-        image = kernel @ y
-        along = s @ image
-        if float(along.abs()) > _PARALLEL * float(s.norm() * image.norm()):
-            self._kernel = kernel + torch.outer(s - image, s @ kernel) / along
 
     def _accepts(self, residual: float) -> bool:
         if not residual < self.residual_limit:
@@ -209,11 +193,11 @@ class OneMap:
         energy = density_energy(problem, state)
         if equations.variational:
             (slope,) = torch.autograd.grad(energy.sum(), x, retain_graph=True)
-            return -self._apply(slope, transposed=True)
+            return -self._kernel.apply(slope, transposed=True)
         guess = self._adjoints.predict()
         lagrangian = energy.sum() + (guess * residual).sum()
         (slope,) = torch.autograd.grad(lagrangian, x, retain_graph=True)
-        step = self._apply(slope, transposed=True)
+        step = self._kernel.apply(slope, transposed=True)
         self._adjoints.push(guess - self._adjoints.damping * step)
         return guess - step
 
@@ -222,41 +206,25 @@ class OneMap:
     ) -> State:
         """A step as it is without history, which then starts or repairs the history."""
         state = _solve(model, problem)
-        x = equations.unknowns(state.coefficients)
+        x, guess = equations.unknowns(state.coefficients), self._x.predict()
         self._x.push(x)
         if is_start:
             self.counts.started += 1
         else:
             self.counts.maps += state.solution.iterations
         if self._x.is_ready and self._kernel is None:
-            self._build(problem, equations, x)
+            self._build(problem, equations, x, equations.residual(guess).detach())
         if not equations.variational:
             self._adjoints.push(_exact_multiplier(problem, equations, x))
         return state
 
-    def _build(self, problem: Problem, equations: Stationary, x: Tensor) -> None:
-        """K at x: (d, d) or a number; None where the map is too stiff for a number."""
+    def _build(self, problem: Problem, equations: Stationary, x: Tensor, residual: Tensor) -> None:
+        """K at x, for residuals like this one."""
         self.counts.kernels += 1
         if problem.is_small:
-            self._kernel = torch.linalg.inv(equations.jacobian(x)[0])
-            return
-        layout = problem.system.layout
-        radius = float(
-            spectral_radius(
-                equations.residual, x, layout=layout, iterations=_POWER_ITERATIONS
-            ).detach()
-        )
-        left = radius / (2 + radius)
-        self._kernel = None if left > _STIFF else x.new_tensor(2 / (2 + radius))
-
-    def _apply(self, residual: Tensor, *, transposed: bool = False) -> Tensor:
-        """K r or Kᵀ r."""
-        kernel = self._kernel
-        assert kernel is not None
-        if kernel.ndim == 0:
-            return kernel * residual
-        kernel = kernel.T if transposed else kernel
-        return (kernel @ residual.flatten()).view_as(residual)
+            self._kernel = DenseKernel(torch.linalg.inv(equations.jacobian(x)[0]))
+        else:
+            self._kernel = krylov_kernel(Jacobian(equations.residual, x), residual)
 
     def _snapshot(self) -> _Snapshot:
         return _Snapshot(
@@ -275,8 +243,9 @@ class OneMap:
         values |= {f"adjoint{j}": x for j, x in enumerate(before.adjoints)}
         values["recent"] = torch.tensor(before.recent, dtype=torch.float64)
         values["counts"] = torch.tensor(list(vars(before.counts).values()))
-        optional = {"kernel": before.kernel, "start": before.start}
-        return values | {name: value for name, value in optional.items() if value is not None}
+        if before.kernel is not None:
+            values |= {f"kernel_{name}": part for name, part in before.kernel.tensors().items()}
+        return values if before.start is None else values | {"start": before.start}
 
     def restore(self, values: dict[str, Tensor]) -> None:
         """Take what :meth:`arrays` gave."""
@@ -285,7 +254,9 @@ class OneMap:
             kept = (values.get(f"{name}{j}") for j in range(self.order + 2))
             aspc.restore(x for x in kept if x is not None)
         self._recent.extend(values["recent"].tolist())
-        self._kernel, self._start = values.get("kernel"), values.get("start")
+        parts = {name: value for name, value in values.items() if name.startswith("kernel_")}
+        self._kernel = kernel_from({n.removeprefix("kernel_"): part for n, part in parts.items()})
+        self._start = values.get("start")
         self.counts = Counts(*values["counts"].tolist())
         self._before = self._snapshot()
 

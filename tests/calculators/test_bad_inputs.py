@@ -230,7 +230,9 @@ def test_positions(water):
     with pytest.raises(InputError, match="has no atoms"):
         make().get_potential_energy(Atoms())
     water.positions[1, 2] = np.nan
-    with pytest.raises(InputError, match=r"1 of \d+ positions are NaN or infinite, the first that of atom 1"):
+    with pytest.raises(
+        InputError, match=r"1 of \d+ positions are NaN or infinite, the first that of atom 1"
+    ):
         make().get_potential_energy(water)
 
 

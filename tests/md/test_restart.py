@@ -8,18 +8,19 @@ from asesc.errors import InputError
 from asesc.md import DynamicsCalculator, load_restart, save_restart
 
 
-def start():
-    calculator = DynamicsCalculator(gentle_model("FixedPoint"))
+def start(**scf):
+    calculator = DynamicsCalculator(gentle_model("FixedPoint"), scf=scf or None)
     dyn = dynamics(calculator)
     dyn.atoms.calc = calculator  # the springs of the test are not part of the file
     dyn.dt *= 0.1
     return dyn
 
 
+@pytest.mark.parametrize("scf", [{}, {"dense_limit": 0}], ids=["matrix", "low rank"])
 @pytest.mark.parametrize("stop", [2, 7, 9])
-def test_bit_exact(tmp_path, stop):
+def test_bit_exact(tmp_path, stop, scf):
     """Before there is a history, when there just is one, and later."""
-    whole, first, second = start(), start(), start()
+    whole, first, second = start(**scf), start(**scf), start(**scf)
     whole.run(12)
     rng = np.random.default_rng(3)
     first.run(stop)
