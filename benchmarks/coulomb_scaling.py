@@ -40,9 +40,9 @@ def scaling_table(seconds: float) -> str:
 
 def _scale(n_atoms: int) -> tuple[float, float, float, float]:
     torch.set_num_threads(1)
-    small, p = water_like(1000, True)
-    energy_and_forces(small, p)  # loads and compiles what is needed
-    bind(small).potential(p)
+    small, p = water_like(64, True)
+    energy_and_forces(small, p, backend="mesh")  # loads and compiles what is needed
+    bind(small, backend="mesh").potential(p)
     system, p = water_like(n_atoms, True)
     before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     start = time.process_time()

@@ -111,6 +111,10 @@ class _Sum(CoulombOperator):
         left, right = self._terms
         return left.potential(coefficients) + right.potential(coefficients)
 
+    def energy(self, coefficients: Tensor) -> Tensor:
+        left, right = self._terms
+        return left.energy(coefficients) + right.energy(coefficients)
+
     def dense(self) -> Tensor:
         left, right = self._terms
         return left.dense() + right.dense()
