@@ -162,21 +162,27 @@ def test_symmetry_and_energy(pbc):
 
 
 @pytest.mark.parametrize("sizes", [(1.0,), (1.0, 1.4)])
-def test_numbers_do_not_depend_on_whether_a_graph_is_wanted(sizes):
+@pytest.mark.parametrize("cell", ["fixed", "strained"])
+def test_numbers_do_not_depend_on_whether_a_graph_is_wanted(sizes, cell):
     """Shorter ways are taken where there is none, and where no second derivative follows."""
-    system, p = random_system(12, BULK), multipoles(12, 1)
+    system, p = random_system(12, BULK), multipoles(12, 1).requires_grad_()
     basis = GaussianBasis(1, widths(12, *sizes))
     positions = system.positions.clone().requires_grad_()
-    strain = torch.zeros(1, 3, 3, dtype=torch.float64, requires_grad=True)
-    bent = bind(replace(system, positions=positions).strained(strain), basis, backend="mesh")
+    strain = torch.zeros(1, 3, 3, dtype=torch.float64, requires_grad=cell == "strained")
+    bent = replace(system, positions=positions)
+    bent = bind(bent.strained(strain) if cell == "strained" else bent, basis, backend="mesh")
     potential = bent.potential(p)
     assert potential.requires_grad
     torch.testing.assert_close(
-        bind(system, basis, backend="mesh").potential(p), potential.detach(), rtol=1e-12, atol=1e-12
+        bind(system, basis, backend="mesh").potential(p.detach()),
+        potential.detach(),
+        rtol=1e-12,
+        atol=1e-12,
     )
     energy = bent.energy(p).sum()
+    inputs = (p, positions, strain) if cell == "strained" else (p, positions)
     once, again = (
-        torch.autograd.grad(energy, (positions, strain), create_graph=graph, retain_graph=True)
+        torch.autograd.grad(energy, inputs, create_graph=graph, retain_graph=True)
         for graph in (False, True)
     )
     for plain, with_graph in zip(once, again, strict=True):
@@ -185,8 +191,11 @@ def test_numbers_do_not_depend_on_whether_a_graph_is_wanted(sizes):
 
 @pytest.mark.parametrize("pbc", [BULK, SLABS[0], FREE])
 @pytest.mark.parametrize("backend", ["mesh", "mesh+pairs"])
-def test_second_derivatives(pbc, backend):
+@pytest.mark.parametrize("cell", ["fixed", "strained"])
+def test_second_derivatives(pbc, backend, cell):
     """Of the potential, through which families attach derivatives, and of the energy."""
+    if cell == "strained" and not any(pbc):
+        pytest.skip("nothing to strain")
     system, basis = random_system(2, pbc), GaussianBasis(1, widths(2, 1.0, 1.4))
     accuracy = 1e-3
     plan = bind(system, basis, backend=backend, accuracy=accuracy).report.plan
@@ -203,7 +212,7 @@ def test_second_derivatives(pbc, backend):
     arguments = (
         multipoles(2, 1).requires_grad_(),
         system.positions.clone().requires_grad_(),
-        torch.zeros(1, 3, 3, dtype=torch.float64, requires_grad=any(pbc)),
+        torch.zeros(1, 3, 3, dtype=torch.float64, requires_grad=cell == "strained"),
     )
     for which in ("potential", "energy"):
         assert torch.autograd.gradcheck(of(which), arguments, fast_mode=True, atol=1e-6)
