@@ -172,7 +172,8 @@ def _bind_mesh(
 # Costs of one core in milliseconds, measured side by side in benchmarks/coulomb_operator.py.
 _DIRECT_START, _DIRECT_WAVE = 0.3, 3.6e-6
 _MESH_START, _MESH_POINT, _MATRIX_POINT, _TAP, _COMPILED_TAP = 0.4, 2.1e-5, 1e-5, 7e-6, 8e-7
-_PAIR = 1.4e-4
+# Of a pair, mostly making its block: a geometry is used for a few applications and its forces.
+_PAIR = 8e-4
 # Pairs are kept as a matrix up to so many atoms, and beyond where a mesh would be mostly empty.
 _OPEN_ATOMS, _OPEN_PAIR = 400, 7e-4
 _GPU_ATOMS = 2000
