@@ -23,6 +23,7 @@ from asesc.density import GaussianBasis
 from asesc.density.harmonics import MONOMIALS
 from asesc.electrostatics.compiled import stencil_type
 from asesc.electrostatics.convolution import Convolution, MeshEnergy, summed, wave_energy
+from asesc.electrostatics.kept import kept_by_cells
 from asesc.electrostatics.kernels import (
     ElectrodeKernel,
     OpenKernel,
@@ -266,24 +267,17 @@ def _tables(
     if cells.requires_grad or isinstance(kernel, ElectrodeKernel):
         return _make_tables(kernel, cells, plan, lmax)
     axis = kernel.axis if isinstance(kernel, SlabKernel) else None
-    numbers = cells.cpu().numpy()
-    return _kept_tables(
-        type(kernel), axis, numbers.tobytes(), plan, lmax, cells.dtype, cells.device
-    )
+    return _kept_tables(cells, type(kernel), axis, plan, lmax)
 
 
-@lru_cache(maxsize=4)
-@torch.inference_mode(False)
+@kept_by_cells(maxsize=4)
 def _kept_tables(
+    cells: Tensor,
     kernel: type[PeriodicKernel | SlabKernel | OpenKernel],
     axis: int | None,
-    numbers: bytes,
     plan: MeshPlan,
     lmax: int,
-    dtype: torch.dtype,
-    device: torch.device,
 ) -> _Tables:
-    cells = torch.frombuffer(bytearray(numbers), dtype=dtype).view(-1, 3, 3).to(device)
     return _make_tables(kernel() if axis is None else kernel(axis), cells, plan, lmax)
 
 

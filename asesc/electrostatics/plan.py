@@ -18,6 +18,7 @@ from asesc.electrostatics.accuracy import (
     spectral_fraction,
 )
 from asesc.electrostatics.compiled import is_compiled
+from asesc.electrostatics.kept import kept_by_cells
 from asesc.electrostatics.kernels import OpenKernel, PeriodicKernel, SlabKernel, extents
 from asesc.electrostatics.mesh_transform import LARGEST
 from asesc.electrostatics.reduction import short_vectors, skewness
@@ -86,7 +87,7 @@ def plan_mesh(
     accuracy = max(accuracy, TIGHTEST)
     wide = width_range[1]
     rooms = _room(system, kernel, width_range, accuracy)
-    lattice = _short_lattice(system)
+    lattice = _short_lattice(system.cell, system.pbc)
     needed, extent = [], 1.0
     for edge, room in zip(lattice.edges, rooms, strict=True):
         needed.append(edge if room is None else 2 * (room.extent + room.rim))
@@ -117,16 +118,9 @@ class _Lattice:
     skew: float
 
 
-def _short_lattice(system: System) -> _Lattice:
-    """Made anew where the cell has changed."""
-    cells = system.cell.detach().cpu()
-    return _kept_lattice(cells.numpy().tobytes(), system.pbc, cells.dtype)
-
-
-@lru_cache(maxsize=8)
-@torch.inference_mode(False)
-def _kept_lattice(numbers: bytes, pbc: tuple[bool, bool, bool], dtype: torch.dtype) -> _Lattice:
-    cells = torch.frombuffer(bytearray(numbers), dtype=dtype).view(-1, 3, 3)
+@kept_by_cells(maxsize=8)
+def _short_lattice(cells: Tensor, pbc: tuple[bool, bool, bool]) -> _Lattice:
+    cells = cells.cpu()
     turns = short_vectors(cells, pbc)
     cells = turns @ cells
     return _Lattice(
