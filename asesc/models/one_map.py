@@ -87,18 +87,20 @@ class OneMap:
     ----------
     order : int
         Of the predictor, see :class:`~asesc.solvers.Aspc`.
-    residual_limit : float
-        Largest component of the residual after the corrector, e Å^l for a fixed point and V Å^−l
-        for an energy functional; above it a step is converged fully.
+    residual_limit : float, optional
+        Largest component of the residual after the corrector, above which a step is converged
+        fully: by default 5e-3 e Å^l for a fixed point, 2e-2 V Å^−l for a minimum of an energy.
 
     Attributes
     ----------
     counts : Counts
     """
 
-    def __init__(self, *, order: int = 2, residual_limit: float = 1e-3) -> None:
-        if not residual_limit > 0:
-            raise InputError(f"residual_limit={residual_limit} must be positive; 1e-3 is usual")
+    def __init__(self, *, order: int = 2, residual_limit: float | None = None) -> None:
+        if residual_limit is not None and not residual_limit > 0:
+            raise InputError(
+                f"residual_limit={residual_limit} must be positive; None takes that of the family"
+            )
         self.order, self.residual_limit = order, residual_limit
         self._x, self._adjoints = Aspc(order), Aspc(order)
         self._kernel: Kernel | None = None
@@ -162,7 +164,7 @@ class OneMap:
         state, residual = equations.state(x, Solution("one map", True, 1, 0.0))
         before, after = (float(r.detach().abs().max()) for r in (first, residual))
         is_worn = after > kernel.worn * before and after > problem.options.tolerance
-        if not self._accepts(after):
+        if not self._accepts(after, self.residual_limit or equations.residual_limit):
             self.counts.fallbacks += 1
             self._kernel = None if is_worn else kernel
             start = state.coefficients.detach() if after < before else problem.start
@@ -180,8 +182,8 @@ class OneMap:
             solution=Solution("one map", True, 1, after, (before, after)),
         )
 
-    def _accepts(self, residual: float) -> bool:
-        if not residual < self.residual_limit:
+    def _accepts(self, residual: float, limit: float) -> bool:
+        if not residual < limit:
             return False
         enough = len(self._recent) >= _MEMORY // 5
         return not enough or residual < _OUTLIER * median(self._recent)

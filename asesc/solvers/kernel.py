@@ -10,18 +10,16 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Self
 
 import torch
 from torch import Tensor
 
 from asesc.solvers.jacobian import Jacobian
 
-# An update is left out where its denominator is smaller than this cosine.
+# Broyden's update is left out where its denominator is smaller than this cosine.
 _PARALLEL = 0.1
-# Krylov vectors, what they may leave of the residual they were made for, and the rank up to which
-# updates are collected before the weakest are dropped.
-_VECTORS, _LEFT, _RANK = 30, 1e-3, 60
+# Krylov vectors, and what they may leave of the residual they were made for.
+_VECTORS, _LEFT = 30, 1e-6
 
 
 class Kernel(ABC):
@@ -34,20 +32,9 @@ class Kernel(ABC):
     def apply(self, residual: Tensor, *, transposed: bool = False) -> Tensor:
         """K r or Kᵀ r, shaped like r."""
 
-    @abstractmethod
-    def _added(self, left: Tensor, right: Tensor) -> Self:
-        """K + left rightᵀ."""
-
-    def updated(self, step: Tensor, change: Tensor) -> Self:
-        """Broyden's update, by which K maps the change of the residual to the step that made it.
-
-        K + (s − K y)(sᵀ K)/(sᵀ K y), left out where s and K y are almost orthogonal.
-        """
-        image = self.apply(change)
-        along = (step * image).sum()
-        if float(along.abs()) <= _PARALLEL * float(step.norm() * image.norm()):
-            return self
-        return self._added((step - image) / along, self.apply(step, transposed=True))
+    def updated(self, step: Tensor, change: Tensor) -> Kernel:
+        """What a step and the change of the residual that it made teach; here nothing."""
+        return self
 
     @abstractmethod
     def tensors(self) -> dict[str, Tensor]:
@@ -65,8 +52,17 @@ class DenseKernel(Kernel):
         matrix = self.matrix.T if transposed else self.matrix
         return (matrix @ residual.flatten()).view_as(residual)
 
-    def _added(self, left: Tensor, right: Tensor) -> DenseKernel:
-        return DenseKernel(self.matrix + torch.outer(left.flatten(), right.flatten()))
+    def updated(self, step: Tensor, change: Tensor) -> DenseKernel:
+        """Broyden's update, K + (s − K y)(sᵀ K)/(sᵀ K y), by which K maps the change y to the step.
+
+        Left out where s and K y are almost orthogonal.
+        """
+        s, y = step.flatten(), change.flatten()
+        image = self.matrix @ y
+        along = s @ image
+        if float(along.abs()) <= _PARALLEL * float(s.norm() * image.norm()):
+            return self
+        return DenseKernel(self.matrix + torch.outer(s - image, s @ self.matrix) / along)
 
     def tensors(self) -> dict[str, Tensor]:
         return {"matrix": self.matrix}
@@ -85,35 +81,19 @@ class LowRankKernel(Kernel):
 
     Notes
     -----
-    O(rank d) to apply and to keep, O(rank² d) to compress.
+    O(rank d) to apply and to keep. Steps do not improve it: a few dozen of them say too little of
+    the many directions of a large structure, and updates by noise were found to spoil it.
     """
 
     scale: Tensor
     left: Tensor
     right: Tensor
-    worn = 0.5
+    worn = 0.8
 
     def apply(self, residual: Tensor, *, transposed: bool = False) -> Tensor:
         left, right = (self.right, self.left) if transposed else (self.left, self.right)
         flat = residual.flatten()
         return (self.scale * flat + left.T @ (right @ flat)).view_as(residual)
-
-    def _added(self, left: Tensor, right: Tensor) -> LowRankKernel:
-        grown = LowRankKernel(
-            self.scale,
-            torch.cat([self.left, left.view(1, -1)]),
-            torch.cat([self.right, right.view(1, -1)]),
-        )
-        return grown if len(grown.left) <= _RANK else grown._compressed(_RANK // 2)
-
-    def _compressed(self, rank: int) -> LowRankKernel:
-        """The largest singular values of the part of low rank."""
-        left, triangle = torch.linalg.qr(self.left.T)
-        right, other = torch.linalg.qr(self.right.T)
-        u, s, v = torch.linalg.svd(triangle @ other.T)
-        return LowRankKernel(
-            self.scale, (left @ u[:, :rank] * s[:rank]).T.contiguous(), v[:rank] @ right.T
-        )
 
     def tensors(self) -> dict[str, Tensor]:
         return {"scale": self.scale, "left": self.left, "right": self.right}
@@ -124,12 +104,12 @@ def krylov_kernel(jacobian: Jacobian, seed: Tensor) -> LowRankKernel:
 
     With Arnoldi's basis Q of m vectors and H = Qᵀ A Q,
 
-        K = Q H⁻¹ Qᵀ + c (1 − Q Qᵀ),   c = 1/min_j H_jj, at most 1,
+        K = Q H⁻¹ Qᵀ + c (1 − Q Qᵀ),   c = 1/H_11,
 
     which transposes into the same for Aᵀ, so that it serves density and adjoint alike. The extreme
-    eigenvalues of A, those of charge that sloshes, are in Q first; the smallest H_jj is near those
-    of all other directions, which are about 1 where r = x − F(x). The space grows until 0.1 % of
-    the seed would be left: a few vectors for a gentle map, 30 at most for a metal.
+    eigenvalues of A, those of charge that sloshes, are in Q first; H_11 is the mean of the others,
+    as often as they occur in residuals like the seed. The space grows until 1e-6 of the seed would
+    be left: a dozen vectors for a gentle map, 30 at most for a metal.
 
     Parameters
     ----------
@@ -154,7 +134,7 @@ def krylov_kernel(jacobian: Jacobian, seed: Tensor) -> LowRankKernel:
             break
         basis.append(vector / rest)
         hessenberg[m, m - 1] = rest
-    scale = (1 / hessenberg.diagonal()[:m].abs().min()).clamp(max=1.0)
+    scale = 1 / hessenberg[0, 0]
     return LowRankKernel(scale, inverse.T @ rows - scale * rows, rows)
 
 
