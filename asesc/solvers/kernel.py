@@ -114,9 +114,11 @@ def krylov_kernel(jacobian: Jacobian, seed: Tensor) -> LowRankKernel:
     Parameters
     ----------
     seed : Tensor
-        A residual that steps will leave, shaped like x; of any size but zero.
+        A residual of the kind that steps will leave, shaped like x, of any size.
     """
     flat = seed.flatten()
+    if not bool(flat.any()):  # nothing moves, so that any direction will do
+        flat = torch.ones_like(flat)
     basis = [flat / flat.norm()]
     hessenberg = flat.new_zeros(_VECTORS, _VECTORS)
     for m in range(1, _VECTORS + 1):

@@ -47,6 +47,13 @@ def test_its_own_residual_is_solved():
     assert len(kernel.left) < 20
 
 
+def test_a_structure_that_does_not_move():
+    matrix = sloshing(5.0)
+    kernel = krylov_kernel(jacobian_of(matrix), torch.zeros(N, M, dtype=torch.float64))
+    step = kernel.apply(normal(N, M))
+    assert (normal(N * M) - matrix @ step.flatten()).norm() < 0.5 * step.norm()
+
+
 @pytest.mark.parametrize("transposed", [False, True])
 def test_sloshing_charge_is_caught_for_residuals_to_come(transposed):
     """A number that is stable for eigenvalues up to 50 leaves nearly all of a residual."""
