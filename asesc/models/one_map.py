@@ -53,6 +53,8 @@ class Counts:
         Maps of all steps but the started ones, Jacobian products of full convergence included.
     kernels : int
         How often K was built.
+    built : int
+        The step at which it was built last.
     """
 
     steps: int = 0
@@ -60,6 +62,7 @@ class Counts:
     fallbacks: int = 0
     maps: int = 0
     kernels: int = 0
+    built: int = 0
 
     @property
     def maps_per_step(self) -> float:
@@ -163,7 +166,8 @@ class OneMap:
         x = (guess - step).detach().requires_grad_()
         state, residual = equations.state(x, Solution("one map", True, 1, 0.0))
         before, after = (float(r.detach().abs().max()) for r in (first, residual))
-        is_worn = after > kernel.worn * before and after > problem.options.tolerance
+        is_old = self.counts.steps - self.counts.built >= kernel.least_age
+        is_worn = is_old and after > max(kernel.worn * before, problem.options.tolerance)
         if not self._accepts(after, self.residual_limit or equations.residual_limit):
             self.counts.fallbacks += 1
             self._kernel = None if is_worn else kernel
@@ -223,6 +227,7 @@ class OneMap:
     def _build(self, problem: Problem, equations: Stationary, x: Tensor, residual: Tensor) -> None:
         """K at x, for residuals like this one."""
         self.counts.kernels += 1
+        self.counts.built = self.counts.steps
         if problem.is_small:
             self._kernel = DenseKernel(torch.linalg.inv(equations.jacobian(x)[0]))
         else:

@@ -27,6 +27,8 @@ class Kernel(ABC):
 
     #: Part of a residual that may be left by a step −K r before the kernel counts as worn out.
     worn: float
+    #: Steps for which it is kept even so.
+    least_age: int = 0
 
     @abstractmethod
     def apply(self, residual: Tensor, *, transposed: bool = False) -> Tensor:
@@ -89,6 +91,7 @@ class LowRankKernel(Kernel):
     left: Tensor
     right: Tensor
     worn = 0.8
+    least_age = 20
 
     def apply(self, residual: Tensor, *, transposed: bool = False) -> Tensor:
         left, right = (self.right, self.left) if transposed else (self.left, self.right)
