@@ -47,7 +47,7 @@ class DynamicsCalculator(SCCalculator):
     """
 
     def __init__(
-        self, model: Any, *, order: int = 2, residual_limit: float | None = None, **keywords: Any
+        self, model: Any, *, order: int = 3, residual_limit: float | None = None, **keywords: Any
     ) -> None:
         self.one_map = OneMap(order=order, residual_limit=residual_limit)
         self._follows = False

@@ -99,7 +99,7 @@ class OneMap:
     counts : Counts
     """
 
-    def __init__(self, *, order: int = 2, residual_limit: float | None = None) -> None:
+    def __init__(self, *, order: int = 3, residual_limit: float | None = None) -> None:
         if residual_limit is not None and not residual_limit > 0:
             raise InputError(
                 f"residual_limit={residual_limit} must be positive; None takes that of the family"
