@@ -28,7 +28,7 @@ class Convolution(torch.autograd.Function):
         ctx.save_for_backward(mesh, green, source, receiver)
         ctx.transform = transform
         total = summed(transform.forward(mesh), source) * green
-        return transform.inverse(total[None] if receiver is None else receiver * total)
+        return transform.inverse(shared(total, receiver))
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
@@ -67,7 +67,7 @@ class MeshEnergy(torch.autograd.Function):
             )
             return on_mesh, on_green, None if as_source is None else as_source + as_receiver, None
         field = scale * green * ctx.total
-        on_mesh = transform.inverse(field[None] if damping is None else damping * field)
+        on_mesh = transform.inverse(shared(field, damping))
         on_green = on_damping = None
         if ctx.needs_input_grad[1]:
             power = ctx.total.real.square() + ctx.total.imag.square()
@@ -106,3 +106,8 @@ def wave_energy(total: Tensor, green: Tensor, transform: MeshTransform) -> Tenso
 def summed(spectra: Tensor, damping: Tensor | None) -> Tensor:
     """Waves of all widths together, (widths, B, …) → (B, …)."""
     return spectra[0] if damping is None else (damping * spectra).sum(0)
+
+
+def shared(spectrum: Tensor, damping: Tensor | None) -> Tensor:
+    """One set of waves as every width sees it, (B, …) → (widths, B, …): the adjoint of summed."""
+    return spectrum[None] if damping is None else damping * spectrum

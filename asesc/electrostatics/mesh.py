@@ -22,7 +22,7 @@ from torch import Tensor
 from asesc.density import GaussianBasis
 from asesc.density.harmonics import MONOMIALS
 from asesc.electrostatics.compiled import stencil_type
-from asesc.electrostatics.convolution import Convolution, MeshEnergy, summed, wave_energy
+from asesc.electrostatics.convolution import Convolution, MeshEnergy, shared, summed, wave_energy
 from asesc.electrostatics.kept import kept_by_cells
 from asesc.electrostatics.kernels import (
     ElectrodeKernel,
@@ -131,12 +131,12 @@ class MeshCoulomb(CoulombOperator):
         )
 
     def _energy_gradients(
-        self, coefficients: Tensor, waves: Tensor, scale: Tensor, wanted: Sequence[bool]
+        self, coefficients: Tensor, total: Tensor, scale: Tensor, wanted: Sequence[bool]
     ) -> tuple[Tensor | None, Tensor | None]:
-        """∂(scale · E)/∂p and ∂(scale · E)/∂r from the waves of the density."""
-        damping, lmax = self._damping, self.basis.lmax
-        field = scale[:, None, None, None] * self._green * summed(waves, damping)
-        mesh = self._transform.inverse(field[None] if damping is None else damping * field)
+        """∂(scale · E)/∂p and ∂(scale · E)/∂r from the waves of the density of all widths."""
+        lmax = self.basis.lmax
+        field = scale[:, None, None, None] * self._green * total
+        mesh = self._transform.inverse(shared(field, self._damping))
         values = self._stencil.gather(mesh.flatten(0, 1), lmax + 1 if wanted[1] else lmax)
         on_coefficients = on_positions = None
         if wanted[0]:
@@ -155,7 +155,7 @@ class MeshCoulomb(CoulombOperator):
         """J p: the mesh of the density is given up before that of the field is made."""
         damping, lmax = self._damping, self.basis.lmax
         waves = summed(self._transform.forward(self._density(coefficients)), damping) * self._green
-        field = self._transform.inverse(waves[None] if damping is None else damping * waves)
+        field = self._transform.inverse(shared(waves, damping))
         values = self._stencil.gather(field.flatten(0, 1), lmax)
         return self._turn(values, self._angular.transpose(1, 2))
 
@@ -195,8 +195,8 @@ class _EnergyAtFixedCell(torch.autograd.Function):
     def forward(ctx: Any, coefficients: Tensor, positions: Tensor, operator: MeshCoulomb) -> Tensor:
         ctx.save_for_backward(coefficients, positions)
         ctx.operator, transform = operator, operator._transform
-        ctx.waves = transform.forward(operator._density(coefficients))
-        return wave_energy(summed(ctx.waves, operator._damping), operator._green, transform)
+        ctx.total = summed(transform.forward(operator._density(coefficients)), operator._damping)
+        return wave_energy(ctx.total, operator._green, transform)
 
     @staticmethod
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, Tensor | None, None]:
@@ -208,7 +208,7 @@ class _EnergyAtFixedCell(torch.autograd.Function):
             gradients = [next(found) if tensor.requires_grad else None for tensor in inputs]
         else:
             wanted = ctx.needs_input_grad
-            gradients = operator._energy_gradients(inputs[0], ctx.waves, gradient, wanted)
+            gradients = operator._energy_gradients(inputs[0], ctx.total, gradient, wanted)
         return *gradients, None
 
 

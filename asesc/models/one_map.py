@@ -7,8 +7,8 @@ Unknowns x and, where the energy is not stationary in them, adjoints λ are extr
 
 is evaluated there. Its error is of second order in those of x and λ.
 
-The corrector is x − K r with K ≈ (∂r/∂x)⁻¹, built once in a while and improved by every step: a
-matrix for small structures, of low rank for large ones (:mod:`asesc.solvers.kernel`). Steps whose
+The corrector is x − K r with K ≈ (∂r/∂x)⁻¹, built once in a while: a matrix for small structures,
+which every step improves, and of low rank for large ones (:mod:`asesc.solvers.kernel`). Steps whose
 residual stands out are converged fully, and counted.
 
 References
@@ -178,7 +178,7 @@ class OneMap:
         self._x.push(guess - self._x.damping * step)
         multiplier = self._multiplier(problem, equations, state, residual, x)
         if is_worn:
-            self._build(problem, equations, x.detach(), first)
+            self._build(problem, equations, x.detach(), guess)
         constraint = problem.system.sum((multiplier * residual).sum(-1))
         return replace(
             state,
@@ -219,19 +219,21 @@ class OneMap:
         else:
             self.counts.maps += state.solution.iterations
         if self._x.is_ready and self._kernel is None:
-            self._build(problem, equations, x, equations.residual(guess).detach())
+            self._build(problem, equations, x, guess)
         if not equations.variational:
             self._adjoints.push(_exact_multiplier(problem, equations, x))
         return state
 
-    def _build(self, problem: Problem, equations: Stationary, x: Tensor, residual: Tensor) -> None:
-        """K at x, for residuals like this one."""
+    def _build(self, problem: Problem, equations: Stationary, x: Tensor, guess: Tensor) -> None:
+        """K at x, for residuals like that of the guess."""
         self.counts.kernels += 1
         self.counts.built = self.counts.steps
         if problem.is_small:
             self._kernel = DenseKernel(torch.linalg.inv(equations.jacobian(x)[0]))
         else:
-            self._kernel = krylov_kernel(Jacobian(equations.residual, x), residual)
+            with torch.no_grad():
+                seed = equations.residual(guess)
+            self._kernel = krylov_kernel(Jacobian(equations.residual, x), seed)
 
     def _snapshot(self) -> _Snapshot:
         return _Snapshot(

@@ -1,4 +1,4 @@
-"""Kept inverses: exact where they can be, good where charge sloshes, improved by every step."""
+"""Kept inverses: exact where they can be, good where charge sloshes; matrices learn."""
 
 import pytest
 import torch
