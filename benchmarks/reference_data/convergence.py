@@ -46,18 +46,30 @@ class Series:
 
 CHARGES = ({"charge": 0}, {"charge": 2})
 FIELDS = ({"field": 0.0}, {"field": 0.2})
+GRID = {"cutoff": 400.0, "mean_value": False}
+MEAN_VALUE = {"cutoff": 400.0, "mean_value": True, "kpt_length": 10.5}
+
+
+def kpts_series(geometry_id: str, *grids: float) -> Series:
+    """The special points of the labels and coarser grids against a dense grid."""
+    return Series(
+        "sio2",
+        geometry_id,
+        CHARGES,
+        (GRID | {"kpt_length": grids[0]}, MEAN_VALUE)
+        + tuple(GRID | {"kpt_length": n} for n in grids[1:]),
+    )
+
+
 SERIES = {
+    "sio2-kpts": kpts_series("quartz35hex-007", 10.0, 7.5),
+    "sio2-kpts-ort": kpts_series("quartz35ort-007", 13.0),
+    "sio2-kpts-cristobalite": kpts_series("cristobalite47-007", 13.5),
     "sio2-cutoff": Series(
         "sio2",
         "quartz35hex-007",
         CHARGES,
-        tuple({"cutoff": e} for e in (700.0, 500.0, 400.0)),
-    ),
-    "sio2-kpts": Series(
-        "sio2",
-        "quartz35hex-007",
-        CHARGES,
-        tuple({"cutoff": 400.0, "kpt_length": n} for n in (10.0, 7.5)),
+        tuple({"cutoff": e, "mean_value": False, "kpt_length": 7.5} for e in (700.0, 500.0, 400.0)),
     ),
     "al_water-cutoff": Series(
         "al_water",
@@ -88,6 +100,11 @@ def forces(atoms: Atoms, settings: Settings, states: tuple[dict, dict]) -> dict:
     return {"first": first, "second": second, "change": second - first, "seconds": seconds}
 
 
+def listed(kpts: dict | np.ndarray) -> list:
+    """The grid, or the points themselves."""
+    return list(kpts["size"]) if isinstance(kpts, dict) else kpts.tolist()
+
+
 def study(series: Series) -> dict:
     """Deviations from the first setting, in meV/Angstrom."""
     atoms = geometry(HERE / "geometries", series.geometry_id)
@@ -98,7 +115,7 @@ def study(series: Series) -> dict:
         reference = reference or result
         rows.append(
             variation
-            | {"kpts": settings.kpts(atoms), "cpu_seconds": round(result["seconds"])}
+            | {"kpts": listed(settings.kpts(atoms)), "cpu_seconds": round(result["seconds"])}
             | {f"rmse_{k}": rms(result[k] - reference[k]) for k in ("first", "second", "change")}
         )
         print(rows[-1], flush=True)

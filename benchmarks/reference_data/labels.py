@@ -12,14 +12,14 @@ VACUUM_WINDOW = (0.8, 1.6)
 
 
 def calculator(
-    settings: Settings, kpts: tuple[int, int, int], *, charge: int, field: float, magnetic: bool
+    settings: Settings, kpts: dict | np.ndarray, *, charge: int, field: float, magnetic: bool
 ) -> GPAW:
     """Build the GPAW calculator.
 
     Parameters
     ----------
     settings : Settings
-    kpts : tuple of int
+    kpts : dict or (n, 3) array
     charge : int, e
         Compensated by a uniform background in a periodic cell.
     field : float, V/Angstrom
@@ -38,7 +38,7 @@ def calculator(
     return GPAW(
         mode=PW(settings.cutoff),
         xc=settings.xc,
-        kpts={"size": kpts},
+        kpts=kpts,
         occupations=FermiDirac(settings.smearing, fixmagmom=magnetic),
         # One step between updates of the density: more iterations than with two, in less time.
         eigensolver=Davidson(niter=1),
