@@ -52,12 +52,12 @@ MEAN_VALUE = {"cutoff": 400.0, "mean_value": True, "kpt_length": 10.5}
 
 def kpts_series(geometry_id: str, *grids: float) -> Series:
     """The special points of the labels and coarser grids against a dense grid."""
+    coarser = [GRID | {"kpt_length": n} for n in grids[1:]]
     return Series(
         "sio2",
         geometry_id,
         CHARGES,
-        (GRID | {"kpt_length": grids[0]}, MEAN_VALUE)
-        + tuple(GRID | {"kpt_length": n} for n in grids[1:]),
+        (GRID | {"kpt_length": grids[0]}, MEAN_VALUE, *coarser),
     )
 
 
