@@ -18,7 +18,7 @@ def bind(
     system: System, *, width: float = SIGMA, lmax: int = 1, **keywords: Any
 ) -> CoulombOperator:
     """The operator of a system with one width."""
-    widths = torch.full((system.n_atoms,), width, dtype=torch.float64)
+    widths = torch.full_like(system.positions[:, 0].detach(), width)
     boundary = boundary_for("auto", system.pbc)
     return boundary.bind(system, GaussianBasis(lmax, widths), **keywords)
 

@@ -59,7 +59,7 @@ def their_apply(system: System, p: Tensor) -> tuple[Callable[[], Tensor], float]
             kspace_cutoff=cutoff,
             integral_normalization="multipoles",
             pbc_handling="pbc",
-        )
+        ).to(p.device)
     start = time.process_time()
     reciprocal = 2 * math.pi * torch.linalg.inv(system.cell).transpose(-1, -2)
     k, k2, k_batch, k0 = compute_k_vectors_flat(cutoff, system.cell, reciprocal)
@@ -71,7 +71,7 @@ def their_apply(system: System, p: Tensor) -> tuple[Callable[[], Tensor], float]
         node_positions=system.positions,
         batch=system.batch,
         volume=system.volume,
-        pbc=torch.tensor([system.pbc]),
+        pbc=torch.tensor([system.pbc], device=p.device),
     )
     source = p[:, [0, 2, 3, 1]]
     return lambda: block.forward_dynamic(cache, source), time.process_time() - start

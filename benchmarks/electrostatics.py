@@ -100,10 +100,10 @@ def theirs(system: System, p: Tensor) -> Callable[[], EnergyAndForces]:
             kspace_cutoff=CUTOFF,
             include_self_interaction=True,
             pbc_handling="pbc" if all(system.pbc) else "realspace",
-        )
-    source = p @ m_order_matrix(1).T
+        ).to(p.device)
+    source = p @ m_order_matrix(1).to(p.device).T
     volume = system.volume
-    pbc = torch.tensor([system.pbc] * system.n_structures)
+    pbc = torch.tensor([system.pbc] * system.n_structures, device=p.device)
 
     def run() -> EnergyAndForces:
         positions = system.positions.clone().requires_grad_()
