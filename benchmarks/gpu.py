@@ -38,7 +38,7 @@ RESULTS = Path(__file__).parent / "results" / "gpu.md"
 DEVICES = ("cuda", "cpu")
 
 
-def wall(code: Callable[[], object], *, seconds: float = 0.7, least: int = 3) -> float:
+def wall(code: Callable[[], object], *, seconds: float = 0.4, least: int = 3) -> float:
     """Median wall time of one call in milliseconds, after one that is not counted."""
     taken: list[float] = []
     code()

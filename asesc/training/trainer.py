@@ -128,15 +128,19 @@ def _undisturbed(seed: int) -> Iterator[None]:
     level, workspace = talkative.level, os.environ.get(_CUBLAS)
     was_deterministic = torch.are_deterministic_algorithms_enabled()
     warned_only = torch.is_deterministic_algorithms_warn_only_enabled()
+    filled = torch.utils.deterministic.fill_uninitialized_memory
     with torch.random.fork_rng(), warnings.catch_warnings():
         for message in _EXPECTED_WARNINGS:
             warnings.filterwarnings("ignore", message)
         torch.manual_seed(seed)
         talkative.setLevel(logging.WARNING)
+        # Nothing here reads memory before writing it; filling it all is a third of the kernels.
+        torch.utils.deterministic.fill_uninitialized_memory = False
         try:
             yield
         finally:
             talkative.setLevel(level)
+            torch.utils.deterministic.fill_uninitialized_memory = filled
             torch.use_deterministic_algorithms(was_deterministic, warn_only=warned_only)
             if workspace is None:
                 os.environ.pop(_CUBLAS, None)
