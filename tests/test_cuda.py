@@ -53,7 +53,10 @@ def test_energy_and_stress_of_a_batch(family):
 
     def both(model, system):
         result = energy_and_forces(model, system, stress=True)
-        return torch.cat([result.prediction.energy.detach()[:, None, None].expand(-1, 1, 3), result.stress], dim=1)
+        return torch.cat(
+            [result.prediction.energy.detach()[:, None, None].expand(-1, 1, 3), result.stress],
+            dim=1,
+        )
 
     same(both, random_model(family), batch)
 

@@ -176,7 +176,8 @@ class TrainingConfig:
         to the configuration file.
     backbone_from : str, optional
         Likewise, of a model of any family whose backbone and atomic energies are the start; the
-        heads are new. ``model`` then holds neither.
+        heads are new. ``model`` then holds neither, or ``atomic_energies: refit`` where the data
+        are of another level of theory, whose energies have another zero.
     field_range : float, V/Å, optional
         Largest applied field that the card allows; by default the largest of the training data.
         Models that know the field through Born charges and polarisability state it here.

@@ -7,6 +7,7 @@ import os
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from inspect import signature
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,8 @@ from asesc.training.data import (
 from asesc.training.evaluate import LabelError, evaluate_frames
 from asesc.training.module import Training
 
+#: Instead of a table of atomic energies: those that fit the backbone taken from another model.
+REFIT = "refit"
 _LAST = "last"
 _CUBLAS = "CUBLAS_WORKSPACE_CONFIG"
 #: What Lightning and torch say about each other, which no user can act on.
@@ -207,7 +210,7 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
         if key not in known:
             raise InputError(f"{config.family} does not know {key!r}.{did_you_mean(key, known)}")
     if config.backbone_from is not None:
-        return _on_backbone(config, keywords, config.backbone_from)
+        return _on_backbone(config, keywords, config.backbone_from, frames)
     energies = keywords.setdefault("atomic_energies", fit_atomic_energies(frames))
     backbone = dict(keywords.get("backbone", {}))
     backbone.setdefault("elements", sorted(atomic_number(z) for z in energies))
@@ -228,19 +231,36 @@ def _new(config: TrainingConfig, keywords: Mapping[str, Any]) -> Model:
         ) from error
 
 
-def _on_backbone(config: TrainingConfig, keywords: Mapping[str, Any], name: str) -> Model:
+def _on_backbone(
+    config: TrainingConfig, keywords: dict[str, Any], name: str, frames: Sequence[Frame]
+) -> Model:
     """The family with new heads on the trained backbone, and atomic energies, of another model."""
     given = load_model(name, dtype=config.dtype)
     if not isinstance(given, Model):
         raise InputError(f"backbone_from={name!r} is a {given.family}, which has no such backbone")
+    refit = keywords.get("atomic_energies") == REFIT and keywords.pop("atomic_energies")
     own = ("backbone", "atomic_energies")
     if superfluous := [key for key in own if key in keywords]:
         raise InputError(
             f"{' and '.join(superfluous)} under model: these come from backbone_from={name!r}"
         )
-    model = _new(config, {**keywords, **{key: given.hyperparameters[key] for key in own}})
+    taken = {key: given.hyperparameters[key] for key in own}
+    if refit:
+        taken["atomic_energies"] = {**taken["atomic_energies"], **_refitted(given, frames)}
+    model = _new(config, {**keywords, **taken})
     model.backbone.load_state_dict(given.backbone.state_dict())
     return model
+
+
+def _refitted(given: Model, frames: Sequence[Frame]) -> dict[str, float]:
+    """Atomic energies for which the backbone of another level of theory agrees with the labels."""
+    rest = []
+    for frame in (f for f in frames if "energy" in f.labels):
+        with torch.no_grad():
+            bound = float(given.backbone(collate([frame]).system).energies.sum())
+        labels = {**frame.labels, "energy": frame.labels["energy"] - bound}
+        rest.append(replace(frame, labels=labels))
+    return {str(z): energy for z, energy in fit_atomic_energies(rest).items()}
 
 
 def _start(config: TrainingConfig, name: str) -> Model:

@@ -9,13 +9,15 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
 from builders import random_model
 from safetensors.torch import load_file
-from teaching import ALL_LABELS, write_run
+from teaching import ALL_LABELS, frame_of, water, write_run
 
 from asesc import load_model
 from asesc.errors import InputError
 from asesc.pretrained import save_model
+from asesc.system import System
 from asesc.training import evaluate_frames, read_config, read_frames, train
 from asesc.training.module import Training
 from asesc.training.trainer import build_model
@@ -267,6 +269,22 @@ def test_training_can_start_from_the_backbone_of_another_family(tmp_path):
     save_model(polar, tmp_path / "polar", card)
     with pytest.raises(InputError, match="MACEPolar, which has no such backbone"):
         build_model(replace(config, backbone_from=str(tmp_path / "polar")), frames)
+
+
+def test_a_backbone_of_another_level_of_theory_takes_its_zero_of_energy(tmp_path):
+    """Labels that are the backbone's energies and known energies of atoms give these back."""
+    given = random_model("SplitCharges")
+    card, _ = run(write_run(tmp_path, n_frames=2, optimiser={"epochs": 1}))
+    save_model(given, tmp_path / "given", card)
+    zero, frames = {1: -3.0, 8: 7.5}, []
+    for atoms in (water(0), water(1), molecule("H2O2"), molecule("O2")):
+        bound = given.backbone(System.from_atoms(atoms)).energies.sum().item()
+        atoms.info["REF_energy"] = bound + sum(zero[z] for z in atoms.numbers)
+        frames.append(frame_of(atoms))
+    own = {"width": 1.0, "atomic_energies": "refit"}
+    path = write_run(tmp_path, "QEq", n_frames=2, backbone_from=str(tmp_path / "given"), model=own)
+    found = build_model(read_config(path), frames).hyperparameters["atomic_energies"]
+    assert found == pytest.approx({"1": -3.0, "8": 7.5}, abs=1e-3)  # single precision
 
 
 def test_a_level_needs_a_family_that_has_one(tmp_path):
