@@ -46,8 +46,8 @@ class Series:
 
 CHARGES = ({"charge": 0}, {"charge": 2})
 FIELDS = ({"field": 0.0}, {"field": 0.2})
-GRID = {"cutoff": 400.0, "mean_value": False}
-MEAN_VALUE = {"cutoff": 400.0, "mean_value": True, "kpt_length": 10.5}
+GRID = {"cutoff": 400.0, "special": False}
+SPECIAL = {"cutoff": 400.0, "special": True}
 
 
 def kpts_series(geometry_id: str, *grids: float) -> Series:
@@ -57,19 +57,18 @@ def kpts_series(geometry_id: str, *grids: float) -> Series:
         "sio2",
         geometry_id,
         CHARGES,
-        (GRID | {"kpt_length": grids[0]}, MEAN_VALUE, *coarser),
+        (GRID | {"kpt_length": grids[0]}, SPECIAL, *coarser),
     )
 
 
 SERIES = {
-    "sio2-kpts": kpts_series("quartz35hex-007", 10.0, 7.5),
-    "sio2-kpts-ort": kpts_series("quartz35ort-007", 13.0),
-    "sio2-kpts-cristobalite": kpts_series("cristobalite47-007", 13.5),
+    "sio2-kpts": kpts_series("quartz35hex-007", 16.0, 10.0, 7.5),
+    "sio2-kpts-600K": kpts_series("quartz35hex-014", 16.0),
     "sio2-cutoff": Series(
         "sio2",
         "quartz35hex-007",
         CHARGES,
-        tuple({"cutoff": e, "mean_value": False, "kpt_length": 7.5} for e in (700.0, 500.0, 400.0)),
+        tuple({"cutoff": e, "special": False, "kpt_length": 7.5} for e in (700.0, 500.0, 400.0)),
     ),
     "al_water-cutoff": Series(
         "al_water",

@@ -49,7 +49,8 @@ def tasks(system: str) -> list[Task]:
     groups = defaultdict(list)
     for path in sorted((HERE / "geometries").glob(f"{system}_*.xyz.xz")):
         for atoms in read(path, ":", format="extxyz"):
-            groups[kind(atoms)].append(atoms)
+            if SETTINGS[system].covers(atoms):
+                groups[kind(atoms)].append(atoms)
     found = []
     for atoms in spread(groups.values()):
         charges = np.atleast_1d(atoms.info.get("charges", 0))
