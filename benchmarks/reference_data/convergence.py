@@ -2,7 +2,7 @@
 
 Every series varies one setting on one geometry. The first setting of a series is the reference:
 root-mean-square deviations of the forces, and of the *change* of the forces with charge or field,
-are taken against it and written to ``convergence.json``.
+and of the energies per atom, are taken against it and written to ``convergence.json``.
 
 Examples
 --------
@@ -90,13 +90,20 @@ def rms(values: np.ndarray) -> float:
     return round(1e3 * float(np.sqrt((values**2).mean())), 2)
 
 
-def forces(atoms: Atoms, settings: Settings, states: tuple[dict, dict]) -> dict:
-    """Forces without their mean in both states, and the CPU time of both."""
+def answers(atoms: Atoms, settings: Settings, states: tuple[dict, dict]) -> dict:
+    """Forces without their mean and energies per atom in both states, and the CPU time of both."""
     start = time.process_time()
-    frames = [label(atoms, settings, **state).arrays["REF_forces"] for state in states]
-    first, second = (f - f.mean(axis=0) for f in frames)
+    frames = [label(atoms, settings, **state) for state in states]
     seconds = time.process_time() - start
-    return {"first": first, "second": second, "change": second - first, "seconds": seconds}
+    first, second = (f.arrays["REF_forces"] - f.arrays["REF_forces"].mean(axis=0) for f in frames)
+    energies = np.array([f.info["REF_energy"] / len(atoms) for f in frames])
+    return {
+        "first": first,
+        "second": second,
+        "change": second - first,
+        "energies": energies,
+        "seconds": seconds,
+    }
 
 
 def listed(kpts: dict | np.ndarray) -> list:
@@ -105,17 +112,18 @@ def listed(kpts: dict | np.ndarray) -> list:
 
 
 def study(series: Series) -> dict:
-    """Deviations from the first setting, in meV/Angstrom."""
+    """Deviations from the first setting, in meV/Angstrom and meV per atom."""
     atoms = geometry(HERE / "geometries", series.geometry_id)
     rows, reference = [], None
     for variation in series.variations:
         settings = replace(SETTINGS[series.system], **variation)
-        result = forces(atoms, settings, series.states)
+        result = answers(atoms, settings, series.states)
         reference = reference or result
         rows.append(
             variation
             | {"kpts": listed(settings.kpts(atoms)), "cpu_seconds": round(result["seconds"])}
             | {f"rmse_{k}": rms(result[k] - reference[k]) for k in ("first", "second", "change")}
+            | {"energies": (1e3 * (result["energies"] - reference["energies"])).round(2).tolist()}
         )
         print(rows[-1], flush=True)
     return {

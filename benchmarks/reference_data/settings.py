@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numpy as np
 from ase import Atoms
 
-
 _HEXAGONAL = ((0.25, 0.25, 0.25), (0.25, -0.25, 0.25))
 SPECIAL_POINTS = {
     "quartz35hex": _HEXAGONAL,
