@@ -13,10 +13,18 @@ from asesc.errors import InputError, SCFError, did_you_mean
 from asesc.models.base import Problem, State
 from asesc.models.energy_surface import EnergySurface
 from asesc.models.functionals import FUNCTIONALS, EdgeFunctional
+from asesc.models.large_minimum import descend_by_response
 from asesc.models.localised_minima import place_charge
 from asesc.models.split_charge_equilibration import SplitChargeEquilibration
 from asesc.models.transfers import itinerant_dipole
-from asesc.solvers import Solution, Stage, attach_derivatives, frozen_jacobian, minimise
+from asesc.solvers import (
+    Solution,
+    Stage,
+    attach_derivatives,
+    frozen_jacobian,
+    minimise,
+    response_inverse,
+)
 from asesc.system import System
 
 #: Slope, √eV, at which a minimisation is close enough for Newton's method to finish: the energy is
@@ -55,7 +63,8 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
     :class:`~asesc.errors.SeveralMinimaWarning`.
 
     Newton's method on dense matrices of size 4N, O(N³) per step, typically 3 to 6 steps; beyond
-    ``dense_limit`` by products. A search costs N such minimisations per unit of charge.
+    ``dense_limit`` by products whose number does not grow with the structure. A search costs N such
+    minimisations per unit of charge.
 
     Parameters
     ----------
@@ -206,6 +215,11 @@ def _descend(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
     would not tell.
     """
     problem, scale = surface.problem, surface.scale(start)
+    if surface.atoms.is_convex and not problem.is_small:
+        w, solution = descend_by_response(surface, start)
+        w, moved = _finished(surface, w)
+        spent = solution.iterations + len(moved)
+        return w, replace(solution, iterations=spent, residual=moved[-1])
     layout, options = problem.system.layout, problem.options
     near = replace(options, tolerance=max(options.tolerance, _HANDOVER))
     blocks = layout.pad(scale).flatten(1)
@@ -262,6 +276,13 @@ def find_held_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, So
 def _inverse(surface: EnergySurface, w: Tensor) -> Callable[[Tensor, bool], Tensor]:
     """(1 + K S)⁻¹ at w, which carries no graph."""
     problem = surface.problem
+    if surface.atoms.is_convex and not problem.is_small:
+        # 1 + K S is the transpose of 1 + S K. Derivatives multiply what a solve leaves.
+        exact = replace(problem.options, tolerance=0.1 * problem.options.tolerance)
+        inverse = response_inverse(
+            *surface.products(w), layout=problem.system.layout, options=exact
+        )
+        return lambda vector, transposed: inverse(vector, not transposed)
     return frozen_jacobian(
         surface.residual,
         w,

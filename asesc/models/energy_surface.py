@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass, fields, is_dataclass, replace
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -12,7 +14,9 @@ from asesc.electrostatics import CoulombOperator
 from asesc.models.base import Problem
 from asesc.models.functionals import AtomicFunctional, ConvexEdges
 from asesc.models.moments import coefficients_of
-from asesc.models.split_charge_equilibration import Response, susceptibility
+from asesc.models.split_charge_equilibration import Response, susceptibility, susceptible
+
+Product = Callable[[Tensor], Tensor]
 
 
 @dataclass(frozen=True)
@@ -179,6 +183,20 @@ class EnergySurface:
         """1 + K S as blocks: the derivative of the residual."""
         s, k = self._linear_response(w)
         return k @ s + torch.eye(s.shape[-1], dtype=s.dtype, device=s.device)
+
+    def products(self, w: Tensor) -> tuple[Product, Product]:
+        """v → S v and v → K v at w, (N, M) → (N, M), without graph and without matrices."""
+        flow, response = self.flow(w), self.response
+        conductance = response.conductance * self.edges.gain(flow.drive)
+        curvature = self.atoms.curvature(flow.coefficients)
+        curvature[:, 0, 0] += response.hardness
+
+        @torch.no_grad()
+        def stiffness(v: Tensor) -> Tensor:
+            return self.coulomb.potential(v) + torch.einsum("nab,nb->na", curvature, v)
+
+        at_w = replace(response, conductance=conductance)
+        return partial(susceptible, self.problem, at_w), stiffness
 
     def _linear_response(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """S(w) and K(p(w)) as blocks, (B, n·M, n·M)."""

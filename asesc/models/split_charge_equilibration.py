@@ -165,7 +165,7 @@ def _equilibrate(problem: Problem, response: Response) -> tuple[Tensor, Solution
         return solve_linear(residual, start, layout=layout, jacobian=_jacobian(problem, fixed))
     nothing = torch.zeros_like(fixed.electronegativity)
     rhs = _respond(problem, fixed, nothing).coefficients.detach()
-    products = partial(_susceptible, problem, fixed), partial(_stiff, problem, fixed)
+    products = partial(susceptible, problem, fixed), partial(_stiff, problem, fixed)
     p, solution = solve_response(
         *products, rhs, layout=layout, start=_start(problem, rhs), options=problem.options
     )
@@ -190,7 +190,7 @@ def _stiff(problem: Problem, response: Response, coefficients: Tensor) -> Tensor
         return problem.coulomb.potential(coefficients) + hard
 
 
-def _susceptible(problem: Problem, response: Response, potential: Tensor) -> Tensor:
+def susceptible(problem: Problem, response: Response, potential: Tensor) -> Tensor:
     """S u = (L_g u, α u) without graph, (N, M)."""
     edges = problem.features.edges
     drive = potential[edges.source, 0] - potential[edges.target, 0]
