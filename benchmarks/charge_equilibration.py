@@ -8,10 +8,14 @@ three extrapolated. The residual is relative to that of the cold start.
 Split charges: the model `quartz` on cells of α-quartz with 0.05 Å of disorder, to 1e-8 e Å^l; the
 number of iterations is that of its dielectric constant, whatever the size.
 
+Functional: a convex `EnergyFunctional` of small random heads on liquid-like water, from nothing to
+1e-6 e Å^l, matrix-free.
+
     pip install asesc[fast]
     OMP_NUM_THREADS=1 python benchmarks/charge_equilibration.py            # up to 12 288 atoms
     OMP_NUM_THREADS=1 python benchmarks/charge_equilibration.py 98304      # one size
     OMP_NUM_THREADS=1 python benchmarks/charge_equilibration.py quartz     # split charges only
+    OMP_NUM_THREADS=1 python benchmarks/charge_equilibration.py functional # functional only
 """
 
 from __future__ import annotations
@@ -25,18 +29,21 @@ from dataclasses import replace
 from pathlib import Path
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+sys.path.insert(0, str(Path(__file__).parents[1] / "tests"))
 
 import torch
 from coulomb_cases import bind, row
+from dynamics_cost import water_box
 from electrostatics import water_like
 from torch import Tensor
+from watched_water import gentle_model
 
 from asesc.allocator import keep_freed_memory
 from asesc.cli.run import read_structure
 from asesc.electrostatics import CoulombOperator
 from asesc.pretrained import load_model
 from asesc.response import energy_and_forces
-from asesc.solvers import Solution, long_wave_inverse, minimise_quadratic_cg
+from asesc.solvers import SCFOptions, Solution, long_wave_inverse, minimise_quadratic_cg
 from asesc.system import System
 
 HARDNESS, STIFFNESS = 7.0, 20.0  # V/e, V/(e Å²)
@@ -155,12 +162,32 @@ def split_charge_table() -> str:
     return table
 
 
+@torch.no_grad()
+def functional_table() -> str:
+    """Energies and products until the density stands still."""
+    table = """\
+| atoms | method | energies | products with J + η | all with the last steps | CPU s |
+|---|---|---|---|---|---|
+"""
+    options = SCFOptions(dense_limit=0, tolerance=1e-6)
+    gentle_model("EnergyFunctional")(System.from_atoms(water_box(24)), scf=options)  # compiles
+    for n_atoms in (24, 192, 648, 1536):
+        system = System.from_atoms(water_box(n_atoms))
+        start = time.process_time()
+        solution = gentle_model("EnergyFunctional")(system, scf=options).solution
+        seconds = time.process_time() - start
+        (stage,) = solution.stages
+        counts = stage.maps, stage.products, solution.iterations
+        table += row(n_atoms, solution.method, *counts, f"{seconds:.1f}")
+    return table
+
+
 def main(arguments: list[str]) -> None:
     """Print the tables; all of them are also written."""
     torch.set_num_threads(1)
     keep_freed_memory()
-    if arguments == ["quartz"]:
-        split_charge_table()
+    if arguments in (["quartz"], ["functional"]):
+        {"quartz": split_charge_table, "functional": functional_table}[arguments[0]]()
         return
     sizes = [int(argument) for argument in arguments]
     table = """\
@@ -172,7 +199,8 @@ def main(arguments: list[str]) -> None:
         table += compare(n_atoms)
     if not sizes:
         description = __doc__.split("    pip")[0]
-        text = f"# Matrix-free charge equilibration\n\n{description}{table}\n{split_charge_table()}"
+        tables = "\n".join([table, split_charge_table(), functional_table()])
+        text = f"# Matrix-free charge equilibration\n\n{description}{tables}"
         RESULTS.write_text(text, encoding="utf-8")
 
 
