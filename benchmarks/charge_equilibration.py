@@ -166,7 +166,7 @@ def split_charge_table() -> str:
 def functional_table() -> str:
     """Energies and products until the density stands still."""
     table = """\
-| atoms | method | energies | products with J + η | all with the last steps | CPU s |
+| atoms | method | energies | products with J + η | applications of J, with the last steps | CPU s |
 |---|---|---|---|---|---|
 """
     options = SCFOptions(dense_limit=0, tolerance=1e-6)

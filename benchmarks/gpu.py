@@ -127,7 +127,7 @@ def open_table() -> str:
 | atoms | on the GPU, ms | on one core, ms | ratio | ΔF/F between the devices |
 |---|---|---|---|---|
 """
-    for n_atoms in (192, 648, 3000):
+    for n_atoms in (192, 648):
         times, forces = [], []
         for device in DEVICES:
             system, p = on_device(n_atoms, False, device)

@@ -12,7 +12,8 @@ mesh+pairs   the same for wider Gaussians, and what the   narrow or very differe
 ============ ============================================ ==========================================
 
 The answer is the same to the accuracy asked for. Costs are those of one core of a processor; on a
-GPU direct sums are kept to 8000 atoms: at 4000 they take a ninth of the time of a mesh there.
+GPU slabs and periodic cells are summed directly up to 4000 atoms, where one application takes a
+ninth of the time of a mesh there (benchmarks/gpu.py).
 """
 
 from __future__ import annotations
@@ -114,7 +115,7 @@ def bind_backend(
     mesh = None
     if backend in ("mesh", "mesh+pairs") or (backend == "auto" and accuracy >= TIGHTEST):
         mesh = _cheapest_mesh(system, basis, kernel, accuracy, backend)
-        if backend == "auto" and mesh.cost > _direct_cost(system, basis, kernel, accuracy):
+        if backend == "auto" and mesh.cost > _direct_cost(system, basis, kernel):
             mesh = None
     if mesh is not None:
         return _bind_mesh(system, basis, kernel, accuracy, mesh, plan)
@@ -176,7 +177,7 @@ _MESH_START, _MESH_POINT, _MATRIX_POINT, _TAP, _COMPILED_TAP = 0.4, 2.1e-5, 1e-5
 _PAIR = 8e-4
 # Pairs are kept as a matrix up to so many atoms, and beyond where a mesh would be mostly empty.
 _OPEN_ATOMS, _OPEN_PAIR = 400, 7e-4
-_GPU_ATOMS, _GPU_SHARE = 8000, 0.25  # the latter of the free memory, for the phases
+_GPU_ATOMS = 4000
 
 _BYTES_OF_POINT = 24  # density, field and spectrum on a mesh; less than a wave vector takes
 
@@ -187,16 +188,13 @@ _NEVER_TOO_MUCH = 5e7
 _MESH_WIDTHS = (0.5, 0.6, 0.7, 0.85)
 
 
-def _direct_cost(system: System, basis: GaussianBasis, kernel: Kernel, accuracy: float) -> float:
+def _direct_cost(system: System, basis: GaussianBasis, kernel: Kernel) -> float:
     """Of one application without a mesh, ms."""
     largest = system.layout.shape[1]
     if isinstance(kernel, OpenKernel):
         return 0.0 if largest <= _OPEN_ATOMS else _OPEN_PAIR * float(system.counts.square().sum())
-    device = system.positions.device
-    if device.type != "cpu":
-        waves = _wave_count(system, basis, kernel, spectral_fraction(accuracy))
-        fits = 16 * largest * waves < _GPU_SHARE * available_memory(device)
-        return 0.0 if largest <= _GPU_ATOMS and fits else math.inf
+    if system.positions.device.type != "cpu":
+        return 0.0 if largest <= _GPU_ATOMS else math.inf
     narrow, wide = basis.width_range
     cells = kernel.cells(system, 4 * wide * gaussian_range(1e-9)).detach()
     waves = system.counts * cell_volume(cells) / narrow**3 * (basis.n_components / 4)

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from asesc.errors import InputError, SCFError, did_you_mean
 from asesc.models.base import Problem, State
-from asesc.models.energy_surface import EnergySurface
+from asesc.models.energy_surface import EnergySurface, RememberedCoulomb
 from asesc.models.functionals import FUNCTIONALS, EdgeFunctional
 from asesc.models.large_minimum import descend_by_response
 from asesc.models.localised_minima import place_charge
@@ -63,8 +63,8 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
     :class:`~asesc.errors.SeveralMinimaWarning`.
 
     Newton's method on dense matrices of size 4N, O(N³) per step, typically 3 to 6 steps; beyond
-    ``dense_limit`` by products whose number does not grow with the structure. A search costs N such
-    minimisations per unit of charge.
+    ``dense_limit`` by products, whose number hardly grows with the structure if the functional is
+    convex. A search costs N such minimisations per unit of charge.
 
     Parameters
     ----------
@@ -209,17 +209,20 @@ def _descend(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
     """A minimum downhill from the start.
 
     Node potentials are minimised over in units of their own response
-    (:meth:`EnergySurface.scale`). Newton steps for w = u(p(w)) finish, and settle the potentials of
+    (:meth:`EnergySurface.scale`), or followed by response solves where the functional is convex and
+    the structure large. Newton steps for w = u(p(w)) finish, and settle the potentials of
     atoms to which nothing flows. The residual is how far the last of them moved the density; in a
     metal, where one more map multiplies every error of w by a large response, the change in one map
     would not tell.
     """
-    problem, scale = surface.problem, surface.scale(start)
+    problem = surface.problem
     if surface.atoms.is_convex and not problem.is_small:
         w, solution = descend_by_response(surface, start)
-        w, moved = _finished(surface, w)
-        spent = solution.iterations + len(moved)
+        counted = RememberedCoulomb(surface.coulomb)
+        w, moved = _finished(replace(surface, coulomb=counted), w)
+        spent = solution.iterations + counted.applied
         return w, replace(solution, iterations=spent, residual=moved[-1])
+    scale = surface.scale(start)
     layout, options = problem.system.layout, problem.options
     near = replace(options, tolerance=max(options.tolerance, _HANDOVER))
     blocks = layout.pad(scale).flatten(1)

@@ -65,7 +65,7 @@ class EnergySurface:
         Applied field at every atom.
     lever : Tensor, (N,), V
         E·r_i.
-    coulomb : CoulombOperator or DenseCoulomb
+    coulomb : CoulombOperator, DenseCoulomb or RememberedCoulomb
     """
 
     problem: Problem
@@ -75,7 +75,7 @@ class EnergySurface:
     drop: Tensor
     field: Tensor
     lever: Tensor
-    coulomb: CoulombOperator | DenseCoulomb
+    coulomb: CoulombOperator | DenseCoulomb | RememberedCoulomb
 
     @classmethod
     def of(
@@ -232,6 +232,21 @@ class DenseCoulomb:
     def dense(self) -> Tensor:
         """J as padded blocks, (B, n·M, n·M)."""
         return self._matrix
+
+
+class RememberedCoulomb:
+    """A Coulomb operator that does not repeat its last application, and counts the others."""
+
+    def __init__(self, operator: CoulombOperator | DenseCoulomb) -> None:
+        self._operator, self.applied = operator, 0
+        self._last: tuple[Tensor, Tensor] | None = None
+
+    def potential(self, coefficients: Tensor) -> Tensor:
+        """v = J p: (N, M) → (N, M)."""
+        if self._last is None or self._last[0] is not coefficients:
+            self._last = coefficients, self._operator.potential(coefficients)
+            self.applied += 1
+        return self._last[1]
 
 
 def _detached(record: Any) -> Any:

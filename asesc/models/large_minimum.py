@@ -8,8 +8,8 @@ import torch
 from torch import Tensor
 
 from asesc.errors import SCFError
-from asesc.models.energy_surface import EnergySurface
-from asesc.solvers import Solution, Stage, response_inverse
+from asesc.models.energy_surface import EnergySurface, RememberedCoulomb
+from asesc.solvers import Solution, Stage, solve_response
 
 #: Change of the density by a Newton step, e Å^l, after which steps of full accuracy finish.
 _NEAR = 1e-4
@@ -17,6 +17,8 @@ _NEAR = 1e-4
 _FORCING = 0.1
 #: Sufficient decrease per slope, and the shortest step.
 _DECREASE, _SHORTEST = 1e-4, 1e-6
+#: Rounding of an energy, relative to 1 eV and itself.
+_NOISE = 1e-11
 
 
 @torch.no_grad()
@@ -25,22 +27,20 @@ def descend_by_response(surface: EnergySurface, start: Tensor) -> tuple[Tensor, 
 
     With r = w − u(p(w)) the slope of the energy is ∂E/∂w = S r, and Newton's step for r,
 
-        δ = −(1 + K S)⁻¹ r,
+        δ = −(1 + K S)⁻¹ r = K (1 + S K)⁻¹ S r − r,
 
     leads downhill, since δ·S r = −r·S (1 + K S)⁻¹ r and that matrix is symmetric and not negative;
     it is shortened until the energy falls enough. The Hessian S + S K S is ill-conditioned in large
-    structures: S, a graph Laplacian, moves little charge along long waves. 1 + K S is not, so that
-    the products of a step do not grow with the size (:func:`~asesc.solvers.solve_response`).
+    structures: S, a graph Laplacian, moves little charge along long waves. 1 + S K is not, so that
+    the products of a step hardly grow with the size (:func:`~asesc.solvers.solve_response`).
 
     Raises
     ------
     SCFError
-        If no step lowers the energy, or after ``max_maps`` energies and products.
+        If no step lowers the energy, or after ``max_maps`` applications of J.
     """
     descent = _Descent(surface, start)
-    while not descent.moved < _NEAR:
-        if descent.spent >= surface.problem.options.max_maps:
-            raise descent.failure()
+    while not descent.is_near:
         descent.advance()
     return descent.w, descent.solution()
 
@@ -49,81 +49,81 @@ class _Descent:
     """Where the search stands, and what it has cost."""
 
     def __init__(self, surface: EnergySurface, start: Tensor) -> None:
-        self._surface, self.w = surface, start
+        self._coulomb = RememberedCoulomb(surface.coulomb)
+        self._surface = replace(surface, coulomb=self._coulomb)
+        self._options, self._system = surface.problem.options, surface.problem.system
+        self.w, self.is_near, self._maps = start, False, 0
         self._energy, self._residual = self._look(start)
-        self.maps, self.products, self.history = 1, 0, list[float]()
-
-    @property
-    def moved(self) -> float:
-        """How far the last step moved the density, e Å^l."""
-        return self.history[-1] if self.history else float("inf")
-
-    @property
-    def spent(self) -> int:
-        """Energies and products with K."""
-        return self.maps + self.products
+        self._history = [float(self._residual.abs().max())]
 
     def advance(self) -> None:
-        """One step of every structure, as long as each of them allows."""
-        step, slope = self._step()
-        noise = 1e-12 * (1 + self._energy.abs())  # below which the energy cannot tell
+        """One step of every structure."""
+        step, slope, moved = self._step()
+        noise = _NOISE * (1 + self._energy.abs())
+        blind = slope.abs() < 10 * noise  # the energy cannot tell any more
         length = torch.ones_like(self._energy)
-        batch, before = self._surface.problem.system.batch, self._density(self.w)
         while True:
-            trial = self.w + length[batch, None] * step
+            trial = self.w + length[self._system.batch, None] * step
             energy, residual = self._look(trial)
-            self.maps += 1
-            short = ~(energy <= self._energy + _DECREASE * length * slope + noise)
+            falls = energy <= self._energy + _DECREASE * length * slope + noise
+            short = ~(falls | (blind & energy.isfinite()))
             if not bool(short.any()):
                 break
             length = torch.where(short, 0.3 * length, length)
-            if bool((length < _SHORTEST).any()) or self.spent >= self._limit:
-                raise self.failure()
+            if bool((length < _SHORTEST).any()):
+                raise self._failure("no step lowers the energy", "check the geometry")
+        self.is_near = moved < _NEAR and bool((length == 1).all())
         self.w, self._energy, self._residual = trial, energy, residual
-        self.history.append(float((self._density(trial) - before).abs().max()))
+        self._history.append(float(residual.abs().max()))
 
-    def _step(self) -> tuple[Tensor, Tensor]:
-        """δ (N, M) and its slope δ·∂E/∂w (B,)."""
-        surface, system = self._surface, self._surface.problem.system
-        susceptibility, stiffness = surface.products(self.w)
-
-        def counted(p: Tensor) -> Tensor:
-            self.products += 1
-            return stiffness(p)
-
+    def _step(self) -> tuple[Tensor, Tensor, float]:
+        """δ (N, M), its slope δ·∂E/∂w (B,), and how far it would move the density, e Å^l."""
+        susceptibility, stiffness = self._surface.products(self.w)
+        layout, batch = self._system.layout, self._system.batch
         drive = susceptibility(self._residual)
-        options = surface.problem.options
-        tolerance = max(_FORCING * float(drive.abs().max()), options.tolerance)
-        patient = replace(options, tolerance=tolerance)
-        inverse = response_inverse(susceptibility, counted, layout=system.layout, options=patient)
-        step = -inverse(self._residual, True)
-        return step, system.sum((drive * step).sum(-1))
+        size = layout.pad(drive).abs().flatten(1).amax(1)
+        # Every structure is solved to the same relative accuracy.
+        scale = torch.where(size > 0, size, 1.0)[batch, None]
+        patient = replace(self._options, tolerance=_FORCING, max_maps=self._left())
+        try:
+            answer, _ = solve_response(
+                susceptibility, stiffness, drive / scale, layout=layout, options=patient
+            )
+        except SCFError:
+            raise self._spent() from None
+        answer = answer * scale
+        step = stiffness(answer) - self._residual
+        return step, self._system.sum((drive * step).sum(-1)), float(answer.abs().max())
 
     def _look(self, w: Tensor) -> tuple[Tensor, Tensor]:
-        """E (B,) and r (N, M)."""
+        """E (B,) and r (N, M), from one application of J."""
+        self._left()
+        self._maps += 1
         flow = self._surface.flow(w)
         return self._surface.energy_of(flow), w - self._surface.potential(flow.coefficients)
 
-    def _density(self, w: Tensor) -> Tensor:
-        return self._surface.flow(w).coefficients
-
-    @property
-    def _limit(self) -> int:
-        return self._surface.problem.options.max_maps
+    def _left(self) -> int:
+        """Applications of J that are still allowed; raises where there are none."""
+        left = self._options.max_maps - self._coulomb.applied
+        if left <= 0:
+            raise self._spent()
+        return left
 
     def solution(self) -> Solution:
         """The record of the search."""
-        n = self._surface.problem.system.n_structures
-        stage = Stage("response Newton", n, n, self.maps, self.products, self.moved)
-        history = tuple(self.history)
-        return Solution("response Newton", True, self.spent, self.moved, history, (stage,))
+        n, applied = self._system.n_structures, self._coulomb.applied
+        name, residual = "response Newton", self._history[-1]
+        stage = Stage(name, n, n, self._maps, applied - self._maps, residual)
+        return Solution(name, True, applied, residual, tuple(self._history), (stage,))
 
-    def failure(self) -> SCFError:
-        """What to raise where no minimum is found."""
+    def _spent(self) -> SCFError:
+        more = f"more of them, scf={{'max_maps': {4 * self._options.max_maps}}}; a looser tolerance"
+        return self._failure("the allowed applications of J are used up", more)
+
+    def _failure(self, why: str, remedy: str) -> SCFError:
         return SCFError(
-            f"no minimum was found: the last step moved the density by {self.moved:.1e} e Å^l "
-            f"after {self.maps} energies and {self.products} products. No number is returned. What "
-            f"to try: more steps, scf={{'max_maps': {4 * self._limit}}}; check the geometry for "
-            "coinciding atoms; a smaller field or charge",
-            history=self.history,
+            f"no minimum was found: {why}. The residual is {self._history[-1]:.1e} V Å^−l after "
+            f"{self._maps} energies and {self._coulomb.applied - self._maps} products. No number "
+            f"is returned. What to try: {remedy}; coinciding atoms, a smaller field or charge",
+            history=self._history,
         )

@@ -16,7 +16,7 @@ from torch import Tensor
 from asesc.models.base import Model, Problem, State
 from asesc.models.density_map import DensityMap
 from asesc.models.energy_functional import EnergyFunctional, state_at
-from asesc.models.energy_surface import EnergySurface
+from asesc.models.energy_surface import EnergySurface, RememberedCoulomb
 from asesc.models.fixed_point import FixedPoint
 from asesc.models.functionals import AtomicFunctional
 from asesc.models.moments import read_out_dipole
@@ -117,24 +117,11 @@ class _Potentials(Stationary):
 
     def state(self, x: Tensor, solution: Solution) -> tuple[State, Tensor]:
         # J p serves the energy and the residual.
-        coulomb = _Remembered(self._surface.coulomb)
+        coulomb = RememberedCoulomb(self._surface.coulomb)
         surface = replace(self._surface, coulomb=coulomb)
         state = state_at(surface, x, solution)
         residual = x - surface.potential(state.coefficients)
         return replace(state, potential=coulomb.potential(state.coefficients)), residual
-
-
-class _Remembered:
-    """A Coulomb operator that does not repeat its last application."""
-
-    def __init__(self, operator: object) -> None:
-        self._operator = operator
-        self._last: tuple[Tensor, Tensor] | None = None
-
-    def potential(self, coefficients: Tensor) -> Tensor:
-        if self._last is None or self._last[0] is not coefficients:
-            self._last = coefficients, self._operator.potential(coefficients)  # type: ignore[attr-defined]
-        return self._last[1]
 
 
 @dataclass(frozen=True)

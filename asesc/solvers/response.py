@@ -93,14 +93,20 @@ def response_inverse(
 ) -> Callable[[Tensor, bool], Tensor]:
     """``inverse(v, transposed)`` = (1 + S K)⁻¹ v for :func:`~.adjoint.attach_derivatives`.
 
-    Its transpose is 1 − K (1 + S K)⁻¹ S, so that one kind of solve serves both.
+    Its transpose is 1 − K (1 + S K)⁻¹ S, so that one kind of solve serves both. ``tolerance`` is
+    relative to vectors whose components are below 1, so that small ones are not taken for zero.
     """
 
     def solve(rhs: Tensor) -> Tensor:
-        start = torch.zeros_like(rhs)
-        return solve_response(
-            susceptibility, stiffness, rhs, layout=layout, start=start, options=options
-        )[0]
+        # From b itself, whose net charge S cannot change and on which K need not be positive.
+        blocks = Blocks(layout, rhs)
+        size = blocks.of(rhs).abs().amax(1, keepdim=True).clamp(max=1)
+        size = torch.where(size > 0, size, 1.0)
+        scaled = blocks.rows(blocks.of(rhs) / size)
+        solved = solve_response(susceptibility, stiffness, scaled, layout=layout, options=options)[
+            0
+        ]
+        return blocks.rows(blocks.of(solved) * size)
 
     def inverse(vector: Tensor, transposed: bool) -> Tensor:
         if not transposed:

@@ -137,7 +137,7 @@ def _undisturbed(seed: int) -> Iterator[None]:
             warnings.filterwarnings("ignore", message)
         torch.manual_seed(seed)
         talkative.setLevel(logging.WARNING)
-        # Nothing here reads memory before writing it; filling it all is a third of the kernels.
+        # Nothing here reads memory before writing it, and filling all of it takes time.
         torch.utils.deterministic.fill_uninitialized_memory = False
         try:
             yield
@@ -205,6 +205,11 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
     if config.start_from is not None:
         return _start(config, config.start_from)
     keywords = dict(config.model)
+    if keywords.get("atomic_energies") == REFIT and config.backbone_from is None:
+        raise InputError(
+            f"atomic_energies: {REFIT} fits those of another model, but backbone_from names none. "
+            "Leave atomic_energies out to fit them to the data"
+        )
     known = _keywords(FAMILIES[config.family])
     for key in keywords:
         if key not in known:
@@ -232,13 +237,15 @@ def _new(config: TrainingConfig, keywords: Mapping[str, Any]) -> Model:
 
 
 def _on_backbone(
-    config: TrainingConfig, keywords: dict[str, Any], name: str, frames: Sequence[Frame]
+    config: TrainingConfig, keywords: Mapping[str, Any], name: str, frames: Sequence[Frame]
 ) -> Model:
     """The family with new heads on the trained backbone, and atomic energies, of another model."""
     given = load_model(name, dtype=config.dtype)
     if not isinstance(given, Model):
         raise InputError(f"backbone_from={name!r} is a {given.family}, which has no such backbone")
-    refit = keywords.get("atomic_energies") == REFIT and keywords.pop("atomic_energies")
+    refit = keywords.get("atomic_energies") == REFIT
+    if refit:
+        keywords = {key: value for key, value in keywords.items() if key != "atomic_energies"}
     own = ("backbone", "atomic_energies")
     if superfluous := [key for key in own if key in keywords]:
         raise InputError(
@@ -246,21 +253,27 @@ def _on_backbone(
         )
     taken = {key: given.hyperparameters[key] for key in own}
     if refit:
-        taken["atomic_energies"] = {**taken["atomic_energies"], **_refitted(given, frames)}
+        taken["atomic_energies"] = _refitted(given, frames)
     model = _new(config, {**keywords, **taken})
     model.backbone.load_state_dict(given.backbone.state_dict())
     return model
 
 
 def _refitted(given: Model, frames: Sequence[Frame]) -> dict[str, float]:
-    """Atomic energies for which the backbone of another level of theory agrees with the labels."""
-    rest = []
+    """Atomic energies for which the backbone of another level of theory agrees with the labels.
+
+    Elements that the compositions do not tell apart are changed by as little as possible.
+    """
+    old, rest = {int(z): e for z, e in given.hyperparameters["atomic_energies"].items()}, []
     for frame in (f for f in frames if "energy" in f.labels):
         with torch.no_grad():
             bound = float(given.backbone(collate([frame]).system).energies.sum())
-        labels = {**frame.labels, "energy": frame.labels["energy"] - bound}
-        rest.append(replace(frame, labels=labels))
-    return {str(z): energy for z, energy in fit_atomic_energies(rest).items()}
+        known = bound + sum(old.get(int(z), 0.0) for z in frame.atoms.numbers)
+        rest.append(replace(frame, labels={"energy": frame.labels["energy"] - known}))
+    if not rest:
+        raise InputError(f"atomic_energies: {REFIT} needs frames with energies; there are none")
+    change = fit_atomic_energies(rest)
+    return {str(z): old.get(z, 0.0) + change.get(z, 0.0) for z in sorted({*old, *change})}
 
 
 def _start(config: TrainingConfig, name: str) -> Model:

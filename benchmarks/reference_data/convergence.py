@@ -1,8 +1,8 @@
 """How much of the label noise comes from the cut-off and the k-points.
 
 Every series varies one setting on one geometry. The first setting of a series is the reference:
-root-mean-square deviations of the forces, and of the *change* of the forces with charge or field,
-and of the energies per atom, are taken against it and written to ``convergence.json``.
+root-mean-square deviations of the forces and of the *change* of the forces with charge or field,
+and differences of the energies per atom, are taken against it and written to ``convergence.json``.
 
 Examples
 --------

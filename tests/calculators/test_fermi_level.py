@@ -140,7 +140,7 @@ def test_solver_options_are_checked(scf, message):
 
 @pytest.mark.parametrize(
     ("family", "ladder"),
-    [("FixedPoint", ["start", "Anderson"]), ("EnergyFunctional", ["Newton-CG"])],
+    [("FixedPoint", ["start", "Anderson"]), ("EnergyFunctional", ["response Newton"])],
 )
 def test_the_solver_leaves_its_record_or_raises(family, ladder, water):
     """Every rung that was climbed is in ``calc.scf``; what does not converge is no number."""

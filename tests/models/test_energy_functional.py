@@ -19,7 +19,7 @@ from asesc.models.moments import coefficients_of
 from asesc.response import energy_and_forces, polarizability
 from asesc.response.polarizability import field_derivative
 from asesc.solvers import SCFOptions
-from asesc.system import System
+from asesc.system import System, joined
 from asesc.testing import check_model, example_system
 from asesc.testing.structures import ALL_PBC
 from asesc.testing.torture import hard_input
@@ -245,7 +245,9 @@ def test_products_find_the_same_minimum_as_matrices(pbc):
     results = []
     for limit in (1500, 0):
         prediction = model(moved, scf=SCFOptions(dense_limit=limit))
-        (slope,) = torch.autograd.grad(prediction.energy.sum() + prediction.dipole.sum(), positions)
+        level = prediction.chemical_potential.sum()  # whose derivative drives a net charge
+        known = prediction.energy.sum() + prediction.dipole.sum() + level
+        (slope,) = torch.autograd.grad(known, positions)
         results.append((prediction.energy.detach(), prediction.density.coefficients, slope))
     for dense, matrix_free in zip(*results, strict=True):
         torch.testing.assert_close(matrix_free, dense, atol=1e-7, rtol=0)
@@ -265,6 +267,21 @@ def test_products_do_not_grow_with_the_structure():
         assert solution.method == "response Newton"
         products.append(solution.stages[0].products)
     assert 5 < products[1] <= 1.5 * products[0]  # the edge is three times as long
+
+
+def test_structures_of_a_batch_are_searched_side_by_side():
+    """One that is almost solved beside one that is not, without charges and with."""
+    calm, wild = (example_system(NUMBERS, FREE, seed=seed) for seed in range(2))
+    options = SCFOptions(dense_limit=0, tolerance=1e-9)
+    for lmax in (0, 1):
+        model = random_model("EnergyFunctional", lmax=lmax)
+        alone = [model(system, scf=options).density.coefficients for system in (calm, wild)]
+        start = torch.cat([alone[0], torch.zeros_like(alone[1])]).detach()
+        both = joined([calm, replace(wild, charge=wild.charge + 1)])
+        charged = model(both.split()[1], scf=options).density.coefficients
+        together = model(both, scf=options, start=start).density.coefficients
+        expected = torch.cat([alone[0], charged])
+        torch.testing.assert_close(together, expected, atol=1e-7, rtol=0)
 
 
 def test_a_search_that_may_not_go_on_says_so():

@@ -196,6 +196,7 @@ def test_the_process_is_left_as_it_was(tmp_path, capfd):
     assert os.environ == environment
     assert torch.equal(torch.random.get_rng_state(), state)
     assert not torch.are_deterministic_algorithms_enabled()
+    assert torch.utils.deterministic.fill_uninitialized_memory
     assert logging.getLogger("lightning.pytorch.utilities.rank_zero").level == level
     out, err = capfd.readouterr()
     assert out + err == ""
@@ -283,8 +284,15 @@ def test_a_backbone_of_another_level_of_theory_takes_its_zero_of_energy(tmp_path
         frames.append(frame_of(atoms))
     own = {"width": 1.0, "atomic_energies": "refit"}
     path = write_run(tmp_path, "QEq", n_frames=2, backbone_from=str(tmp_path / "given"), model=own)
-    found = build_model(read_config(path), frames).hyperparameters["atomic_energies"]
+    config = read_config(path)
+    found = build_model(config, frames).hyperparameters["atomic_energies"]
     assert found == pytest.approx({"1": -3.0, "8": 7.5}, abs=1e-3)  # single precision
+    for frame in frames:
+        del frame.labels["energy"]
+    with pytest.raises(InputError, match="needs frames with energies"):
+        build_model(config, frames)
+    with pytest.raises(InputError, match="backbone_from names none"):
+        build_model(replace(config, backbone_from=None), frames)
 
 
 def test_a_level_needs_a_family_that_has_one(tmp_path):
