@@ -58,7 +58,7 @@ def water_box(n_atoms: int) -> Atoms:
 
 def backbone_step(model: Model, atoms: Atoms) -> None:
     """Energy and forces of the part that has no electrostatics."""
-    system = System.from_atoms(atoms)
+    system = System.from_atoms(atoms).to(device=next(model.parameters()).device)
     system.positions.requires_grad_()
     energy = system.sum(model.backbone(system).energies).sum()
     torch.autograd.grad(energy, system.positions)

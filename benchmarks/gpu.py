@@ -27,7 +27,7 @@ from ase import units
 from ase.md.verlet import VelocityVerlet
 from coulomb_cases import bind, energy_and_forces, force_error, row
 from coulomb_operator import their_apply
-from dynamics_cost import STEP, water_box
+from dynamics_cost import STEP, backbone_step, water_box
 from electrostatics import theirs, water_like
 
 from asesc import allocator
@@ -162,14 +162,7 @@ converged fully, after the start |
         dyn = VelocityVerlet(atoms, STEP * units.fs)
         dyn.run(6)
         whole = wall(lambda dyn=dyn: dyn.run(1), seconds=0.0, least=10)
-
-        def backbone(calculator=calculator, atoms=atoms) -> None:
-            system = System.from_atoms(atoms).to(device="cuda")
-            system.positions.requires_grad_()
-            energy = system.sum(calculator.model.backbone(system).energies).sum()
-            torch.autograd.grad(energy, system.positions)
-
-        alone = wall(backbone, seconds=0.0, least=10)
+        alone = wall(partial(backbone_step, calculator.model, atoms), seconds=0.0, least=10)
         counts = calculator.one_map.counts
         table += row(
             len(atoms),

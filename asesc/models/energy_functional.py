@@ -216,7 +216,7 @@ def _descend(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
     would not tell.
     """
     problem = surface.problem
-    if surface.atoms.is_convex and not problem.is_small:
+    if surface.is_solved_by_response:
         w, solution = descend_by_response(surface, start)
         counted = RememberedCoulomb(surface.coulomb)
         w, moved = _finished(replace(surface, coulomb=counted), w)
@@ -279,7 +279,7 @@ def find_held_minimum(surface: EnergySurface, start: Tensor) -> tuple[Tensor, So
 def _inverse(surface: EnergySurface, w: Tensor) -> Callable[[Tensor, bool], Tensor]:
     """(1 + K S)⁻¹ at w, which carries no graph."""
     problem = surface.problem
-    if surface.atoms.is_convex and not problem.is_small:
+    if surface.is_solved_by_response:
         # 1 + K S is the transpose of 1 + S K. Derivatives multiply what a solve leaves.
         exact = replace(problem.options, tolerance=0.1 * problem.options.tolerance)
         inverse = response_inverse(

@@ -88,6 +88,11 @@ class EnergySurface:
         lever = (field * system.positions).sum(-1)
         return cls(problem, response, atoms, edges, drop, field, lever, problem.coulomb)
 
+    @property
+    def is_solved_by_response(self) -> bool:
+        """Whether products with S and K serve: K is positive, and matrices would be large."""
+        return self.atoms.is_convex and not self.problem.is_small
+
     def frozen(self) -> Self:
         """The same numbers without graph, with J as a matrix where the structure is small."""
         fixed = {name: _detached(getattr(self, name)) for name in ("response", "atoms", "edges")}
@@ -166,7 +171,7 @@ class EnergySurface:
         In units of them conductors, insulators and dipoles are alike.
         """
         edges = self.problem.features.edges
-        conductance = self.response.conductance * self.edges.gain(self.flow(w).drive)
+        conductance = self._response_at(self.flow(w)).conductance
         charges = torch.zeros_like(w[:, 0]).index_add(0, edges.source, conductance)
         dipoles = self.response.polarizability.diagonal(dim1=-2, dim2=-1)
         diagonal = coefficients_of(charges, dipoles, self.problem.basis.lmax)
@@ -186,29 +191,35 @@ class EnergySurface:
 
     def products(self, w: Tensor) -> tuple[Product, Product]:
         """v → S v and v → K v at w, (N, M) → (N, M), without graph and without matrices."""
-        flow, response = self.flow(w), self.response
-        conductance = response.conductance * self.edges.gain(flow.drive)
-        curvature = self.atoms.curvature(flow.coefficients)
-        curvature[:, 0, 0] += response.hardness
+        flow = self.flow(w)
+        curvature = self._curvature(flow.coefficients)
 
         @torch.no_grad()
         def stiffness(v: Tensor) -> Tensor:
             return self.coulomb.potential(v) + torch.einsum("nab,nb->na", curvature, v)
 
-        at_w = replace(response, conductance=conductance)
-        return partial(susceptible, self.problem, at_w), stiffness
+        return partial(susceptible, self.problem, self._response_at(flow)), stiffness
 
     def _linear_response(self, w: Tensor) -> tuple[Tensor, Tensor]:
         """S(w) and K(p(w)) as blocks, (B, n·M, n·M)."""
         flow = self.flow(w)
-        conductance = self.response.conductance * self.edges.gain(flow.drive)
-        s = susceptibility(self.problem, replace(self.response, conductance=conductance))
+        s = susceptibility(self.problem, self._response_at(flow))
         return s, self._stiffness(flow.coefficients)
+
+    def _response_at(self, flow: Flow) -> Response:
+        """The response to small changes of the drives of a flow."""
+        conductance = self.response.conductance * self.edges.gain(flow.drive)
+        return replace(self.response, conductance=conductance)
+
+    def _curvature(self, p: Tensor) -> Tensor:
+        """K − J on every atom, (N, M, M)."""
+        on_atoms = self.atoms.curvature(p)
+        on_atoms[:, 0, 0] += self.response.hardness
+        return on_atoms
 
     def _stiffness(self, p: Tensor) -> Tensor:
         layout, m = self.problem.system.layout, self.problem.basis.n_components
-        on_atoms = self.atoms.curvature(p)
-        on_atoms[:, 0, 0] += self.response.hardness
+        on_atoms = self._curvature(p)
         n_structures, n = layout.shape
         blocks = on_atoms.new_zeros(n_structures, n, m, n, m)
         atom = torch.arange(n, device=p.device)

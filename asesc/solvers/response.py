@@ -103,9 +103,9 @@ def response_inverse(
         size = blocks.of(rhs).abs().amax(1, keepdim=True).clamp(max=1)
         size = torch.where(size > 0, size, 1.0)
         scaled = blocks.rows(blocks.of(rhs) / size)
-        solved = solve_response(susceptibility, stiffness, scaled, layout=layout, options=options)[
-            0
-        ]
+        solved, _ = solve_response(
+            susceptibility, stiffness, scaled, layout=layout, options=options
+        )
         return blocks.rows(blocks.of(solved) * size)
 
     def inverse(vector: Tensor, transposed: bool) -> Tensor:
