@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -41,3 +42,16 @@ def row(*cells: Any) -> str:
     line = "| " + " | ".join(str(cell) for cell in cells) + " |"
     print(line, flush=True)
     return line + "\n"
+
+
+def put_table(path: Path, heading: str, table: str, origin: str) -> None:
+    """Put a table, its title first, and how it was made into a file, in place of the last one.
+
+    ``heading`` is what the file begins with; tables that it has under other titles stay.
+    """
+    written = path.read_text(encoding="utf-8").split("\n## ")[1:] if path.exists() else []
+    sections = {title: text.strip() for title, _, text in (s.partition("\n") for s in written)}
+    title, _, rows = table.partition("\n")
+    sections[title.removeprefix("## ")] = f"{rows.strip()}\n\n{origin}"
+    body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
+    path.write_text(f"{heading}\n\n{body}\n", encoding="utf-8")

@@ -26,7 +26,7 @@ from pathlib import Path
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import torch
-from coulomb_cases import bind, energy_and_forces, force_error, row
+from coulomb_cases import bind, energy_and_forces, force_error, put_table, row
 from coulomb_point_charges import point_charge_table
 from coulomb_scaling import accuracy_table, scaling_table
 from electrostatics import SIGMA, interleaved, theirs, water_like
@@ -40,6 +40,11 @@ from asesc.system import System
 #: Cutoff factor of graph-longrange that PolarMACE uses; its force error is then about 1e-7.
 CUTOFF_FACTOR = 1.5
 RESULTS = Path(__file__).parent / "results" / "coulomb_operator.md"
+HEADING = """\
+# The Coulomb operator
+
+Charges and dipoles with σ = 1.5 Å at the density of liquid water, float64, one thread, where
+nothing else is said. Codes are timed in turn; milliseconds are medians of CPU time."""
 
 
 def their_apply(system: System, p: Tensor) -> tuple[Callable[[], Tensor], float]:
@@ -177,7 +182,6 @@ TABLES: dict[str, tuple[Callable[[float], str], str | None]] = {
 def main(names: list[str], seconds: float = 1.0) -> None:
     """Print the tables and put them into benchmarks/results."""
     torch.set_num_threads(1)
-    sections = _written()
     for name in names or TABLES:
         make, package = TABLES[name]
         if package is not None and find_spec(package) is None:
@@ -190,23 +194,7 @@ def main(names: list[str], seconds: float = 1.0) -> None:
             f"{loops}, load {os.getloadavg()[0]:.0f} on {os.cpu_count()} cores, "
             f'`python benchmarks/coulomb_operator.py "{name}"`.'
         )
-        title, _, table = make(seconds).partition("\n")
-        sections[title.removeprefix("## ")] = f"{table.strip()}\n\n{machine}\n"
-        body = "\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-        RESULTS.write_text(f"# The Coulomb operator\n\n{INTRODUCTION}\n\n{body}", encoding="utf-8")
-
-
-INTRODUCTION = """\
-Charges and dipoles with σ = 1.5 Å at the density of liquid water, float64, one thread, where
-nothing else is said. Codes are timed in turn; milliseconds are medians of CPU time."""
-
-
-def _written() -> dict[str, str]:
-    """The tables that there are, by title."""
-    if not RESULTS.exists():
-        return {}
-    sections = RESULTS.read_text(encoding="utf-8").split("\n## ")[1:]
-    return {title: text.strip() + "\n" for title, _, text in (s.partition("\n") for s in sections)}
+        put_table(RESULTS, HEADING, make(seconds), machine)
 
 
 if __name__ == "__main__":

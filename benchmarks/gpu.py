@@ -25,7 +25,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 import torch
 from ase import units
 from ase.md.verlet import VelocityVerlet
-from coulomb_cases import bind, energy_and_forces, force_error, row
+from coulomb_cases import bind, energy_and_forces, force_error, put_table, row
 from coulomb_operator import their_apply
 from dynamics_cost import STEP, backbone_step, water_box
 from electrostatics import theirs, water_like
@@ -35,6 +35,11 @@ from asesc.md import DynamicsCalculator
 from asesc.system import System
 
 RESULTS = Path(__file__).parent / "results" / "gpu.md"
+HEADING = """\
+# On a GPU
+
+Charges and dipoles with σ = 1.5 Å at the density of liquid water, float64 where nothing else is
+said; milliseconds are medians of wall time."""
 DEVICES = ("cuda", "cpu")
 
 
@@ -188,8 +193,6 @@ def main(names: list[str]) -> None:
     """Print the tables and put them into benchmarks/results."""
     torch.set_num_threads(1)
     allocator.keep_freed_memory()
-    found = RESULTS.read_text(encoding="utf-8").split("\n## ")[1:] if RESULTS.exists() else []
-    sections = {title: text.strip() for title, _, text in (s.partition("\n") for s in found)}
     machine = (
         f"{torch.cuda.get_device_name()}, {platform.machine()}, "
         f"Python {platform.python_version()}, torch {torch.__version__}, "
@@ -197,16 +200,8 @@ def main(names: list[str]) -> None:
     )
     for name in names or TABLES:
         print(name, flush=True)
-        title, _, table = TABLES[name]().partition("\n")
-        command = f"{machine}`python benchmarks/gpu.py {name}`."
-        sections[title.removeprefix("## ")] = f"{table.strip()}\n\n{command}"
-        body = "\n\n".join(f"## {title}\n\n{text}" for title, text in sections.items())
-        RESULTS.write_text(f"# On a GPU\n\n{INTRODUCTION}\n\n{body}\n", encoding="utf-8")
-
-
-INTRODUCTION = """\
-Charges and dipoles with σ = 1.5 Å at the density of liquid water, float64 where nothing else is
-said; milliseconds are medians of wall time."""
+        origin = f"{machine}`python benchmarks/gpu.py {name}`."
+        put_table(RESULTS, HEADING, TABLES[name](), origin)
 
 
 if __name__ == "__main__":
