@@ -25,6 +25,9 @@ LABELS: dict[str, str] = {
     "fermi_level": "eV",
 }
 
+#: Texts of a model's card that the author knows.
+CARD_TEXTS = ("level_of_theory", "training_data", "limits", "licence", "citation")
+
 #: Ways to move the weights.
 METHODS = ("soap", "adamw")
 
@@ -39,8 +42,9 @@ class DataConfig:
         Anything ``ase.io.read`` reads, compressed or not; relative to the configuration file, and
         environment variables (``$ASESC_DATA/…``) are expanded.
     prefix : str
-        Labels are read as ``<prefix>energy``, ``<prefix>forces``, … from ``info`` and ``arrays``;
-        Born charges also as ``<prefix>becs``, and ``charge`` and ``electric_field`` without prefix.
+        Labels are read as ``<prefix>energy``, ``<prefix>forces``, … from ``info`` and ``arrays``,
+        without a prefix also from results as ASE reads them; Born charges also as
+        ``<prefix>becs``, and ``charge`` and ``electric_field`` without prefix.
         A frame that lacks a label, or has ``config_<label>_weight=0``, is not trained on it.
         The zero of a Fermi level is that of :attr:`~asesc.models.Prediction.fermi_level`: cell
         average in crystals, vacuum otherwise (mean of both sides of a slab), where in a field the
@@ -163,7 +167,7 @@ class TrainingConfig:
     self_consistency : SelfConsistencyConfig
         Section of its own, for families whose density answers itself.
     card : mapping
-        Texts of the model card: level_of_theory, training_data, limits, licence, citation.
+        Texts of the model card, keys :data:`CARD_TEXTS`.
     output : str
         Folder for checkpoints, log and the finished model; relative to the configuration file.
     dtype : str
@@ -213,10 +217,16 @@ class TrainingConfig:
         for label, target in (*self.targets.items(), *self.final_targets.items()):
             if label not in LABELS:
                 raise InputError(
-                    f"unknown label {label!r} in targets.{did_you_mean(label, LABELS)}"
+                    f"unknown label {label!r} in targets.{did_you_mean(str(label), LABELS)}"
                 )
             if not (isinstance(target, float | int) and target > 0):
                 raise InputError(f"target error of {label!r} is {target!r}, not a positive number")
+        for key in self.card:
+            if key not in CARD_TEXTS:
+                near = did_you_mean(str(key), CARD_TEXTS)
+                raise InputError(
+                    f"unknown key {key!r} in card.{near} It has {', '.join(CARD_TEXTS)}"
+                )
         if superfluous := self.final_targets.keys() - self.targets.keys():
             raise InputError(
                 f"final_targets names {sorted(superfluous)}, which targets does not; a label is "
@@ -246,7 +256,7 @@ def read_config(path: str | Path) -> TrainingConfig:
     if not path.is_file():
         raise InputError(f"no configuration file {str(path)!r}")
     try:
-        raw = yaml.safe_load(path.read_text(encoding="utf-8"))
+        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
     except UnicodeDecodeError as error:
         raise InputError(f"{str(path)!r} is not a text file: {error}") from error
     except yaml.YAMLError as error:
@@ -265,6 +275,20 @@ def read_config(path: str | Path) -> TrainingConfig:
         start_from=_named_or_located(config.start_from, base),
         backbone_from=_named_or_located(config.backbone_from, base),
     )
+
+
+class _Loader(yaml.SafeLoader):
+    """YAML in which no key overrides an earlier one in silence."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        """Refuse a key that is there twice."""
+        keys = [key.value for key, _ in node.value]
+        for number, (key, _) in enumerate(node.value):
+            if key.value in keys[:number]:
+                raise yaml.constructor.ConstructorError(
+                    None, None, f"the key {key.value!r} is there twice", key.start_mark
+                )
+        return super().construct_mapping(node, deep=deep)
 
 
 def _named_or_located(model: str | None, base: Path) -> str | None:

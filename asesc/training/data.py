@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from ase import Atoms
+from ase.data import chemical_symbols
 from ase.io import read
 from ase.io.formats import UnknownFileTypeError
 from torch import Tensor, distributed
@@ -17,6 +18,7 @@ from torch.utils.data import Dataset, Sampler
 
 from asesc.calculators.inputs import read_charge, read_field
 from asesc.calculators.spin import read_spin
+from asesc.electrostatics import boundary_for
 from asesc.errors import InputError
 from asesc.models.spin import multiplicity
 from asesc.system import System
@@ -102,6 +104,8 @@ def read_frames(path: str | Path, *, prefix: str = "REF_", limit: int | None = N
 
 
 def _frame(atoms: Atoms, prefix: str, where: str) -> Frame:
+    if not len(atoms) or not np.isfinite([*atoms.positions, *atoms.cell]).all():
+        raise InputError(f"{where}: there are no atoms, or positions or cell are NaN or infinite")
     labels, weights = {}, {}
     for name in _SHAPES:
         weight = _weight(atoms, name, where)
@@ -127,11 +131,15 @@ def _frame(atoms: Atoms, prefix: str, where: str) -> Frame:
 
 def _label(atoms: Atoms, name: str, prefix: str, where: str) -> np.ndarray | None:
     """A label in its shape, NaN where a component is not known; None without any component."""
+    stores = [atoms.info, atoms.arrays]
+    if not prefix and atoms.calc is not None:
+        # Where ASE's readers put what has a plain name.
+        stores.append(atoms.calc.results)
     keys = [prefix + key for key in _names(name)]
-    stores = [(store, key) for key in keys for store in (atoms.info, atoms.arrays) if key in store]
-    if not stores:
+    found = [store[key] for key in keys for store in stores if store.get(key) is not None]
+    if not found:
         return None
-    array = _array(stores[0][0][stores[0][1]], f"{where}: label {name!r}")
+    array = _array(found[0], f"{where}: label {name!r}")
     if name == "stress" and array.size == 6:
         array = _from_voigt(array)
     per_atom, shape = _SHAPES[name]
@@ -140,6 +148,11 @@ def _label(atoms: Atoms, name: str, prefix: str, where: str) -> np.ndarray | Non
         raise InputError(
             f"{where}: label {name!r} has shape {array.shape} or is infinite; expected "
             f"{wanted} finite numbers, or nan where one is not known"
+        )
+    if name == "stress" and sum(atoms.pbc) < 2 and not np.isnan(array).all():
+        raise InputError(
+            f"{where}: there is a stress, but with pbc={atoms.pbc.tolist()} no cell to strain; "
+            "remove it, or set config_stress_weight=0"
         )
     unknown = np.isnan(array)
     if name == "dipole" and atoms.pbc.all() and unknown.any() and not unknown.all():
@@ -330,3 +343,18 @@ def check_labels(frames: Sequence[Frame], targets: Sequence[str], where: str) ->
                 f"{where}: no frame has the label {label!r}, but it has a target error; remove it "
                 "from targets or check data.prefix"
             )
+
+
+def check_structures(frames: Sequence[Frame], elements: Sequence[int], where: str) -> None:
+    """Refuse atoms that a model does not know, and structures that no boundary takes."""
+    for pbc in {tuple(bool(p) for p in frame.atoms.pbc) for frame in frames}:
+        boundary_for("auto", pbc)
+    found = {int(z) for frame in frames for z in frame.atoms.numbers}
+    if unknown := sorted(found - set(elements)):
+        has, knows = (
+            ", ".join(chemical_symbols[z] for z in numbers) for numbers in (unknown, elements)
+        )
+        raise InputError(
+            f"{where}: there are atoms of {has}, but the model knows {knows}; leave these frames "
+            "out, or train a model that knows them all"
+        )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import lightning
@@ -10,7 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from asesc.errors import InputError
+from asesc.errors import IllPosedError, InputError, SCFError
 from asesc.models import Model, packed_shapes
 from asesc.training.config import TrainingConfig
 from asesc.training.data import Batch
@@ -18,6 +19,11 @@ from asesc.training.evaluate import Comparison
 from asesc.training.loss import residuals, total_loss
 from asesc.training.self_consistency import map_residuals, require_map, spectral_penalty
 from asesc.training.soap import SOAP
+
+_ADVICE = (
+    "The weights ran away: look for wild labels, or lower optimiser.learning_rate or "
+    "optimiser.clip and train again, which goes on from the last complete epoch"
+)
 
 
 class Training(lightning.LightningModule):
@@ -51,7 +57,7 @@ class Training(lightning.LightningModule):
         if self._is_direct():
             differences = map_residuals(self.model, batch)
         else:
-            differences = residuals(self.model, batch, targets, probe=self._probe(batch))
+            differences = self._differences(batch, targets)
         beyond = self._config.linear_beyond
         losses = total_loss(differences, batch, targets, linear_beyond=beyond)
         settings = self._config.self_consistency
@@ -62,8 +68,23 @@ class Training(lightning.LightningModule):
             self.log(f"loss_{label}", loss.detach(), on_epoch=True, on_step=False, batch_size=1)
         # A batch may lack every label; its loss is then zero and moves nothing.
         total = sum(losses.values(), start=0.0 * next(self.model.parameters()).sum())
+        if not torch.isfinite(total):
+            raise IllPosedError(f"the loss is {total.item()} in step {self.global_step}. {_ADVICE}")
         self.log("loss", total.detach(), prog_bar=True, on_epoch=True, batch_size=1)
         return total
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        """Stop before gradients that are no numbers spoil the weights and the checkpoint."""
+        gradients = [p.grad for p in self.parameters() if p.grad is not None]
+        if not torch.isfinite(torch.nn.utils.get_total_norm(gradients)):
+            raise IllPosedError(f"the gradient is not finite in step {self.global_step}. {_ADVICE}")
+
+    def _differences(self, batch: Batch, targets: Mapping[str, float]) -> dict[str, Tensor]:
+        """Prediction minus label; where the model cannot answer any more, with advice."""
+        try:
+            return residuals(self.model, batch, targets, probe=self._probe(batch))
+        except (IllPosedError, SCFError) as error:
+            raise IllPosedError(f"step {self.global_step}: {error}. {_ADVICE}") from error
 
     def _is_direct(self) -> bool:
         """Whether this step trains one application of the map to the reference density."""
@@ -115,11 +136,12 @@ class Training(lightning.LightningModule):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Note which model the checkpoint belongs to."""
+        checkpoint["method"] = self._config.optimiser.method
         checkpoint["family"] = self.model.family
         checkpoint["hyperparameters"] = self.model.hyperparameters
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model."""
+        """Refuse the checkpoint of another model or method; take over a changed learning rate."""
         ours = {"family": self.model.family, "hyperparameters": self.model.hyperparameters}
         differing = [name for name, value in ours.items() if checkpoint.get(name) != value]
         if differing:
@@ -128,17 +150,38 @@ class Training(lightning.LightningModule):
                 f"{' and '.join(differing)} differ from this configuration and its data. Choose "
                 "another output folder, or start anew with --fresh"
             )
+        method = self._config.optimiser.method
+        if checkpoint.get("method", method) != method:
+            raise InputError(
+                f"the run in {self._config.output!r} was begun with optimiser.method: "
+                f"{checkpoint['method']}, whose averages mean nothing to {method}. Keep the "
+                "method, choose another output folder, or start anew with --fresh"
+            )
+        self._take_over_rates(checkpoint)
+
+    def _take_over_rates(self, checkpoint: dict[str, Any]) -> None:
+        """Let rates of the configuration hold, where a checkpoint would bring back its own."""
+        settings = self._config.optimiser
+        states, schedules = checkpoint["optimizer_states"], checkpoint["lr_schedulers"]
+        for state, schedule in zip(states, schedules, strict=True):
+            for n, group in enumerate(state["param_groups"]):
+                if group["initial_lr"] != settings.learning_rate:
+                    group["lr"] *= settings.learning_rate / group["initial_lr"]
+                    group["initial_lr"] = schedule["base_lrs"][n] = settings.learning_rate
+                group["weight_decay"] = self._decays()[n]
+
+    def _decays(self) -> tuple[float, float]:
+        """Weight decay of matrices and of everything else."""
+        return self._config.optimiser.weight_decay, 0.0
 
     def configure_optimizers(self) -> dict[str, Any]:
         """Linear warm-up, constant rate and cosine decay over the whole run, by step."""
         settings = self._config.optimiser
         parameters = [p for p in self.model.parameters() if p.requires_grad]
+        kinds = [p for p in parameters if p.ndim > 1], [p for p in parameters if p.ndim <= 1]
         groups = [
-            {
-                "params": [p for p in parameters if p.ndim > 1],
-                "weight_decay": settings.weight_decay,
-            },
-            {"params": [p for p in parameters if p.ndim <= 1], "weight_decay": 0.0},
+            {"params": kind, "weight_decay": decay}
+            for kind, decay in zip(kinds, self._decays(), strict=True)
         ]
         optimiser: torch.optim.Optimizer
         if settings.method == "soap":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import pickle
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -29,13 +30,14 @@ from asesc.neighbors import find_edges
 from asesc.pretrained import Measure, ModelCard, load_model, save_model
 from asesc.response import conjugacy_errors
 from asesc.system import atomic_number
-from asesc.training.config import LABELS, TrainingConfig
+from asesc.training.config import CARD_TEXTS, LABELS, TrainingConfig
 from asesc.training.data import (
     BatchDataset,
     BoundaryBatches,
     Frame,
     add_field_frames,
     check_labels,
+    check_structures,
     collate,
     fit_atomic_energies,
     read_frames,
@@ -63,8 +65,9 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
     """Train a model and write it, with its card and validation errors, to ``config.output``.
 
     An interrupted run continues after its last complete epoch when called again with the same
-    configuration, and ends with the same weights as if it had not been interrupted. Every start
-    writes its own ``log/version_N/metrics.csv``. Deterministic for a seed on one machine.
+    configuration, and ends with the same weights as if it had not been interrupted. What was
+    changed in the configuration meanwhile holds from there on. Every start writes its own
+    ``log/version_N/metrics.csv``. Deterministic for a seed on one machine.
 
     Parameters
     ----------
@@ -81,20 +84,27 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
     Raises
     ------
     InputError
-        For data without the labels asked for, an unknown family or keyword of it, or a checkpoint
-        of another model in the output folder.
+        For data without the labels asked for or that the model cannot take, an unknown family or
+        keyword of it, or a checkpoint of another model in the output folder.
+    ModelFormatError
+        If the card could not be written in the end.
+    IllPosedError
+        If the weights run away; the last checkpoint is from before.
     """
     train_frames, valid_frames = _frames(config)
     output = Path(config.output)
-    last = output / f"{_LAST}.ckpt"
     with _undisturbed(config.seed):
         training = Training(build_model(config, train_frames), config)
+        check_structures(train_frames, training.model.elements, "training data")
+        check_structures(valid_frames, training.model.elements, "validation data")
+        # What would be refused after the last epoch is refused before the first.
+        model_card(config, train_frames, {}, {})
         trainer = _trainer(config, output, progress)
         trainer.fit(
             training,
             train_dataloaders=_loader(train_frames, config, shuffle=True),
             val_dataloaders=_loader(valid_frames, config, shuffle=False),
-            ckpt_path=str(last) if resume and last.is_file() else None,
+            ckpt_path=_checkpoint(output / f"{_LAST}.ckpt") if resume else None,
             weights_only=True,
         )
     errors = evaluate_frames(training.model, valid_frames, batch_size=config.data.batch_size)
@@ -111,9 +121,34 @@ def _frames(config: TrainingConfig) -> tuple[list[Frame], list[Frame]]:
         read_frames(path, prefix=data.prefix, limit=data.limit) for path in (data.train, data.valid)
     )
     check_labels(train, list(config.targets), "training data")
+    if not any(config.targets.keys() & frame.labels.keys() for frame in valid):
+        raise InputError(
+            f"validation data: no frame has one of the labels {', '.join(config.targets)}, so that "
+            "there would be no errors to state"
+        )
     if data.field_frames > 0:
         train = add_field_frames(train, data.field_frames, seed=config.seed)
     return train, valid
+
+
+def _checkpoint(path: Path) -> str | None:
+    """Where to go on, if there is something.
+
+    Raises
+    ------
+    InputError
+        If it cannot be read.
+    """
+    if not path.is_file():
+        return None
+    try:
+        torch.load(path, map_location="cpu", weights_only=True)
+    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        raise InputError(
+            f"the checkpoint {str(path)!r} is damaged, so that there is nothing to go on from; "
+            "put a copy in its place, or start anew with --fresh"
+        ) from error
+    return str(path)
 
 
 def _loader(frames: Sequence[Frame], config: TrainingConfig, *, shuffle: bool) -> DataLoader:
@@ -213,7 +248,8 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
     known = _keywords(FAMILIES[config.family])
     for key in keywords:
         if key not in known:
-            raise InputError(f"{config.family} does not know {key!r}.{did_you_mean(key, known)}")
+            near = did_you_mean(str(key), known)
+            raise InputError(f"{config.family} does not know {key!r}.{near}")
     if config.backbone_from is not None:
         return _on_backbone(config, keywords, config.backbone_from, frames)
     energies = keywords.setdefault("atomic_energies", fit_atomic_energies(frames))
@@ -334,10 +370,7 @@ def model_card(
         relative = 100 * errors["polarizability"].relative
         measures["polarizability_relative"] = Measure(relative, "%")
     fields = [float(np.linalg.norm(frame.electric_field)) for frame in frames]
-    texts = {
-        key: config.card.get(key, "not stated")
-        for key in ("level_of_theory", "training_data", "limits", "licence", "citation")
-    }
+    texts = {key: config.card.get(key, "not stated") for key in CARD_TEXTS}
     return ModelCard(
         name=config.name,
         charge_range=(min(charges), max(charges)),

@@ -58,6 +58,8 @@ def test_numbers_as_a_user_writes_them(tmp_path):
         ({"data": {"train": "a.xyz"}}, "data lacks valid"),
         ({"data": ["a.xyz"]}, "data must be a mapping"),
         ({"targets": {"force": 1}}, "unknown label 'force'.*Did you mean 'forces'"),
+        ({"targets": {1: 0.1}}, "unknown label 1 in targets"),
+        ({"card": {"license": "MIT"}}, "unknown key 'license' in card.*Did you mean 'licence'"),
         ({"start_from": "quartz", "backbone_from": "nma"}, "are both given"),
         ({"targets": {"energy": 0}}, "'energy' is 0.0, not a positive number"),
         ({"targets": {"energy": "small"}}, "'energy' is 'small', not a positive number"),
@@ -91,6 +93,9 @@ def test_files_that_are_no_configuration(tmp_path):
     path = tmp_path / "broken.yaml"
     path.write_text("name: [")
     with pytest.raises(InputError, match=r"broken\.yaml is not valid YAML"):
+        read_config(path)
+    path.write_text("seed: 1\ntargets: {energy: 1, energy: 2}")
+    with pytest.raises(InputError, match="the key 'energy' is there twice"):
         read_config(path)
     path.write_text("just words")
     with pytest.raises(InputError, match="must be a mapping"):

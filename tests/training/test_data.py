@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from ase import Atoms
+from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import write
 from builders import random_model
 from teaching import ALL_LABELS, frame_of, labelled, water
@@ -67,7 +68,7 @@ def test_labels_survive_the_file(tmp_path):
 
 
 def test_voigt_stress_becomes_a_matrix():
-    atoms = water(0)
+    atoms = water(0, periodic=True)
     atoms.info["REF_stress"] = np.array([1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     expected = [[1, 6, 5], [6, 2, 4], [5, 4, 3]]  # xx yy zz yz xz xy
     np.testing.assert_array_equal(frame_of(atoms).labels["stress"], expected)
@@ -286,3 +287,34 @@ def test_field_frames_are_made_where_the_labels_allow():
     assert 0 < np.linalg.norm(more[4].electric_field) <= 0.2
     assert add_field_frames(frames, 0.2, seed=0)[4].electric_field == more[4].electric_field
     assert add_field_frames(frames, 0.2, seed=1)[4].electric_field != more[4].electric_field
+
+
+def test_a_molecule_has_no_stress():
+    atoms = water(0)
+    atoms.info["REF_stress"] = np.zeros(6)
+    with pytest.raises(InputError, match="no cell to strain"):
+        frame_of(atoms)
+    atoms.info["config_stress_weight"] = 0
+    assert not frame_of(atoms).labels
+
+
+@pytest.mark.parametrize("name", ["plain.extxyz", "plain.traj"])
+def test_without_prefix_labels_are_where_ase_puts_them(tmp_path, name):
+    atoms = water(0)
+    forces = np.arange(9.0).reshape(3, 3)
+    atoms.calc = SinglePointCalculator(atoms, energy=-2.0, forces=forces)
+    write(tmp_path / name, atoms)
+    (frame,) = read_frames(tmp_path / name, prefix="")
+    assert frame.labels["energy"] == -2.0
+    np.testing.assert_allclose(frame.labels["forces"], forces)
+    (frame,) = read_frames(tmp_path / name)
+    assert not frame.labels
+
+
+def test_places_that_are_no_numbers_are_refused():
+    atoms = water(0)
+    atoms.positions[1, 2] = np.nan
+    with pytest.raises(InputError, match="NaN"):
+        frame_of(atoms)
+    with pytest.raises(InputError, match="there are no atoms"):
+        frame_of(Atoms())
