@@ -11,7 +11,7 @@ from phonopy.structure.symmetry import symmetrize_borns_and_epsilon
 
 from asesc.errors import InputError
 from asesc.workflows.derivatives import dipole_derivatives
-from asesc.workflows.evaluations import ask, calculator_of
+from asesc.workflows.evaluations import ask, calculator_of, require_no_field
 
 _WITHOUT = (
     "Without it there is no LO-TO splitting: choose a model that responds to fields, pass "
@@ -75,7 +75,7 @@ def born_charges(
     Raises
     ------
     InputError
-        If the crystal is not periodic in three directions, or screens like a metal.
+        If the crystal is not periodic in three directions, in a field, or screens like a metal.
     PropertyUnavailableError
         If the calculator lacks Born charges (and a polarisation to differentiate) or ε∞.
     """
@@ -85,6 +85,7 @@ def born_charges(
             f"Born charges with ε∞ need three periodic directions, not pbc={crystal.pbc}; slabs "
             "have no bulk LO-TO splitting: pass nac=False"
         )
+    require_no_field(crystal, "these Born charges")
     dielectric = ask(calc, crystal, "dielectric_tensor", advice=_WITHOUT)
     require_insulator(dielectric, "in which no field goes along with a phonon: pass nac=False")
     raw = dipole_derivatives(calc, crystal, progress=progress)

@@ -11,7 +11,13 @@ from ase.calculators.calculator import Calculator
 
 from asesc.errors import InputError
 from asesc.workflows.derivatives import dipole_derivatives, hessian
-from asesc.workflows.evaluations import UnrelaxedWarning, ask, calculator_of, require_stationary
+from asesc.workflows.evaluations import (
+    UnrelaxedWarning,
+    ask,
+    calculator_of,
+    require_no_field,
+    require_stationary,
+)
 from asesc.workflows.modes import inverse_force_constants
 from asesc.workflows.polarisation import moment, nearest_branch
 
@@ -97,7 +103,7 @@ def elastic_response(
     Raises
     ------
     InputError
-        Not periodic in three directions.
+        Not periodic in three directions, or in a field.
     PropertyUnavailableError
         The calculator lacks the stress, or the polarisation.
     IllPosedError
@@ -111,6 +117,7 @@ def elastic_response(
     calc = calculator_of(crystal)
     if not crystal.pbc.all():
         raise InputError(f"elastic tensors need three periodic directions, not pbc={crystal.pbc}")
+    require_no_field(crystal, "elastic tensors")
     crystal = crystal.copy()
     crystal.set_constraint()
     _require_relaxed(calc, crystal)

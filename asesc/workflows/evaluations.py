@@ -38,6 +38,31 @@ def calculator_of(atoms: Atoms) -> Calculator:
     return atoms.calc
 
 
+def in_a_field(atoms: Atoms) -> bool:
+    """Whether the calculator takes a uniform field, and one is applied."""
+    given = getattr(calculator_of(atoms), "parameters", {}).get("electric_field")
+    if given is None:
+        return False
+    for key in ("electric_field", "external_field"):
+        given = atoms.info.get(key, given)
+    return bool(np.any(np.asarray(given, dtype=float)))
+
+
+def require_no_field(atoms: Atoms, what: str) -> None:
+    """Refuse an applied field, which is no symmetry of the crystal.
+
+    Raises
+    ------
+    InputError
+    """
+    if in_a_field(atoms):
+        raise InputError(
+            f"{what} are those at zero macroscopic field, with the symmetry of the crystal, which "
+            "a field breaks; set the calculator's electric_field to zero and remove it from "
+            "atoms.info"
+        )
+
+
 def described(atoms: Atoms) -> str:
     """Formula and model, as the titles of plots and tables have it: ``SiO2 · model quartz``."""
     calc = calculator_of(atoms)

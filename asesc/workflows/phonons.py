@@ -22,6 +22,7 @@ from asesc.workflows.evaluations import (
     described,
     evaluate_all,
     report,
+    require_no_field,
     require_stationary,
 )
 from asesc.workflows.modes import PER_THZ, warn_of_imaginary
@@ -73,7 +74,7 @@ def phonons(
     Raises
     ------
     InputError
-        No calculator, no crystal, or a supercell that does not fit.
+        No calculator, no crystal, an applied field, or a supercell that does not fit.
     PropertyUnavailableError
         The calculator lacks what ``nac`` needs.
 
@@ -84,6 +85,7 @@ def phonons(
     calc = calculator_of(crystal)
     matrix = _supercell_matrix(supercell, crystal)
     _refuse_extensive(calc, matrix)
+    require_no_field(crystal, "phonons")
     cell = phonopy_atoms(crystal)
     ph = Phonopy(cell, matrix.T, primitive_matrix=_primitive_matrix(cell, symprec), symprec=symprec)
     ph.asesc_title = f"{described(crystal)} · supercell of {len(ph.supercell)} atoms"

@@ -11,7 +11,7 @@ from ase.filters import FrechetCellFilter
 from ase.optimize import BFGS
 
 from asesc.errors import InputError
-from asesc.workflows.evaluations import calculator_of
+from asesc.workflows.evaluations import calculator_of, in_a_field
 from asesc.workflows.harmonic import vibrations
 from asesc.workflows.modes import NOISE, ImaginaryModesWarning
 
@@ -21,6 +21,8 @@ _FOLLOW = 0.2
 
 def relaxed(atoms: Atoms, *, fmax: float = 1e-3, cell: bool = False, steps: int = 500) -> Atoms:
     """A relaxed copy with the same calculator, of the same space group if it is a crystal.
+
+    In an applied field, which breaks it, no symmetry is kept.
 
     Parameters
     ----------
@@ -38,7 +40,7 @@ def relaxed(atoms: Atoms, *, fmax: float = 1e-3, cell: bool = False, steps: int 
         raise InputError(f"cell=True needs three periodic directions, not pbc={atoms.pbc}")
     work = atoms.copy()
     work.calc = calculator_of(atoms)
-    if work.pbc.all():
+    if work.pbc.all() and not in_a_field(work):
         work.set_constraint([*work.constraints, FixSymmetry(work, symprec=1e-3)])
     optimiser = BFGS(FrechetCellFilter(work) if cell else work, logfile=None)
     if not optimiser.run(fmax=fmax, steps=steps):

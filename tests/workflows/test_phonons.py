@@ -7,12 +7,14 @@ from ase.build import bulk, molecule
 from ase.calculators.emt import EMT
 from rigid_ions import RigidIons, ionic_crystal, optical_force_constants
 
+from asesc import CoulombCalculator
 from asesc.errors import IllPosedError, InputError, PropertyUnavailableError
 from asesc.phonons import (
     ImaginaryModesWarning,
     UnrelaxedWarning,
     born_charges,
     dielectric_response,
+    elastic_response,
     phonons,
     relaxed,
 )
@@ -298,3 +300,28 @@ def test_relaxed_keeps_the_symmetry_and_the_original():
     atoms.pbc = False
     with pytest.raises(InputError, match="three periodic directions"):
         relaxed(atoms, cell=True)
+
+
+def test_a_field_breaks_the_symmetry_and_is_refused():
+    crystal = ionic_crystal()
+    crystal.calc = CoulombCalculator(charges={"Na": 1, "Cl": -1}, electric_field=(0.1, 0, 0))
+    with pytest.raises(InputError, match="phonons are those at zero macroscopic field"):
+        phonons(crystal, (1, 1, 1))
+    with pytest.raises(InputError, match="Born charges are those at zero macroscopic field"):
+        born_charges(crystal)
+    with pytest.raises(InputError, match="elastic tensors are those at zero macroscopic field"):
+        elastic_response(crystal)
+    crystal.calc.set(electric_field=(0, 0, 0))
+    crystal.info["external_field"] = (0.1, 0, 0)
+    with pytest.raises(InputError, match="phonons are those at zero macroscopic field"):
+        phonons(crystal, (1, 1, 1))
+
+
+def test_relaxed_in_a_field_reaches_zero_forces():
+    """Symmetry alone would hold both sublattices where they are."""
+    crystal = ionic_crystal()
+    crystal.calc.parameters["electric_field"] = (0.1, 0, 0)
+    crystal.calc.coulomb.set(electric_field=(0.1, 0, 0))
+    assert np.abs(crystal.get_forces()).max() > 0.05
+    moved = relaxed(crystal, fmax=1e-4)
+    np.testing.assert_allclose(moved.get_forces(), 0, atol=1e-4)
