@@ -101,11 +101,11 @@ def from_phonopy(cell: PhonopyAtoms, *, like: Atoms) -> Atoms:
     Parameters
     ----------
     like : Atoms
-        Where phonopy's cells came from; its ``info`` and calculator are taken over, and charge and
-        unpaired electrons are multiplied by the number of its copies.
+        Where phonopy's cells came from; its ``pbc``, ``info`` and calculator are taken over, and
+        charge and unpaired electrons are multiplied by the number of its copies.
     """
     atoms = Atoms(
-        cell.symbols, cell.positions, cell=cell.cell, pbc=True, masses=np.asarray(cell.masses)
+        cell.symbols, cell.positions, cell=cell.cell, pbc=like.pbc, masses=np.asarray(cell.masses)
     )
     inputs = {k: v for k, v in like.info.items() if k != OUTPUTS}
     atoms.info = repeated_inputs(inputs, len(atoms) / len(like))

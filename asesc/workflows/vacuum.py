@@ -22,7 +22,7 @@ def empty_layer(atoms: Atoms, axis: int) -> float:
 def opened(atoms: Atoms, axis: int) -> Atoms:
     """A copy that does not repeat along an axis, with all atoms on one side of the vacuum.
 
-    The slab is kept whole: atoms above the thickest empty layer are moved down by one period.
+    The slab is kept whole: atoms below the thickest empty layer are moved up by one period.
 
     Raises
     ------

@@ -219,6 +219,10 @@ def test_phonopy_round_trip(silica):
     assert (double.info["charge"], double.info["spin"]) == (2, 3)
 
 
+def test_a_slab_of_phonopy_stays_open(sheet):
+    assert from_phonopy(to_phonopy(sheet), like=sheet).pbc.tolist() == [True, True, False]
+
+
 def test_calculators_without_extras(tmp_path):
     """Also what another code computed: its results, and what info says."""
     from ase.calculators.emt import EMT
