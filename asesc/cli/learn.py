@@ -27,7 +27,12 @@ def train(
     from asesc.training import read_config
     from asesc.training import train as run_training
 
-    card = run_training(read_config(config), resume=not fresh, progress=progress)
+    try:
+        card = run_training(read_config(config), resume=not fresh, progress=progress)
+    except SystemExit:
+        # What Lightning makes of Ctrl-C.
+        typer.secho("stopped; the same command goes on from the last epoch", fg="yellow", err=True)
+        raise
     # Only one process of a distributed run has written the model and completed its card.
     if card.sha256:
         Console().print(model_info(card))
@@ -52,15 +57,35 @@ def evaluate(
     from asesc.errors import InputError
     from asesc.pretrained import load_model
     from asesc.training import evaluate_frames, plot_parity, read_frames
+    from asesc.training.data import check_structures
 
+    path = _drawable(plot or Path(f"{Path(model).resolve().name}-parity.png"))
     frames = read_frames(data, prefix=prefix, limit=limit)
     if not any(frame.labels for frame in frames):
         raise InputError(
             f"{data} has no label named {prefix}energy, {prefix}forces, …; see --prefix"
         )
-    errors = evaluate_frames(load_model(model, dtype=dtype), frames, batch_size=batch_size)
+    opened = load_model(model, dtype=dtype)
+    check_structures(frames, opened.elements, data.name)
+    errors = evaluate_frames(opened, frames, batch_size=batch_size)
+    if not errors:
+        raise InputError(f"{model} has nothing to compare with the labels of {data}")
     console = Console()
     console.print(error_table(errors, f"{model} on {data.name}, {len(frames)} frames, {dtype}"))
-    path = plot or Path(f"{Path(model).name}-parity.png")
     plot_parity(errors, path, title=f"{model} on {data.name}")
     console.print(f"wrote {path}")
+
+
+def _drawable(path: Path) -> Path:
+    """The path of a plot, refused before anything is computed if nothing can be drawn there."""
+    from matplotlib.figure import Figure
+
+    from asesc.errors import InputError
+
+    formats = Figure().canvas.get_supported_filetypes()
+    path = path if path.suffix else path.with_suffix(".png")
+    if path.suffix[1:].lower() not in formats:
+        raise InputError(f"--plot {str(path)!r} is no picture; end it with .png, .pdf or .svg")
+    if not path.parent.is_dir():
+        raise InputError(f"--plot {str(path)!r}: there is no folder {str(path.parent)!r}")
+    return path

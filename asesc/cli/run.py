@@ -27,7 +27,7 @@ class Ensemble(StrEnum):
     nvt = "nvt"
 
 
-_STRUCTURE = "File that ASE reads, or a model's name for its example."
+_STRUCTURE = "File that ASE reads, or a model's name or folder for its example."
 Structure = Annotated[str, typer.Argument(help=_STRUCTURE)]
 ModelName = Annotated[str, typer.Option(help="Pretrained model or folder; see `asesc models`.")]
 Charge = Annotated[float | None, typer.Option(help="Total charge, e.")]
@@ -176,8 +176,12 @@ def read_structure(source: str) -> Atoms:
     from asesc.pretrained import find_model, list_models
 
     path = Path(source)
-    if not path.is_file() and source in list_models():
+    if not path.is_file() and (source in list_models() or (path / "card.json").is_file()):
         path = find_model(source) / "example.xyz"
+        if not path.is_file():
+            raise InputError(
+                f"model {source!r} has no example structure; put one into its folder, {path}"
+            )
     if not path.is_file():
         raise InputError(
             f"no structure file {source!r}, and no model of that name with an example structure "
@@ -205,7 +209,7 @@ def output_paths(structure: str, prefix: str | None) -> tuple[Path, Path]:
     """
     name = prefix or ""
     if name == "" or name.endswith(("/", os.sep)):
-        name += Path(structure).name.split(".")[0]
+        name += _stem(structure)
     name = name.removesuffix(".traj").removesuffix(".png")
     if Path(f"{name}.traj").resolve() == Path(structure).resolve():
         name += "-run"
@@ -218,6 +222,16 @@ def output_paths(structure: str, prefix: str | None) -> tuple[Path, Path]:
             "there; give a prefix in another one with --output"
         )
     return Path(f"{name}.traj"), Path(f"{name}.png")
+
+
+def _stem(structure: str) -> str:
+    """Name of a file without its format and compression, but with other points.
+
+    >>> [_stem(name) for name in ("a/water_0.96.xyz", "b.extxyz.gz", "quartz", "models/nma/")]
+    ['water_0.96', 'b', 'quartz', 'nma']
+    """
+    path = Path(os.path.abspath(structure))
+    return path.with_suffix("").stem if path.suffix in (".gz", ".bz2", ".xz") else path.stem
 
 
 def output_prefix(structure: str, prefix: str | None) -> str:

@@ -29,8 +29,10 @@ _MD = "Molecular dynamics of that many ps instead of harmonic modes."
 Relax = Annotated[bool, typer.Option(help="Relax first, leaving saddle points.")]
 Raman = Annotated[bool, typer.Option("--raman", help="Raman too, not only infrared.")]
 Md = Annotated[float | None, typer.Option(min=1e-3, help=_MD)]
-Width = Annotated[float, typer.Option(help="Full width of lines, or resolution of --md, cm⁻¹.")]
-Temperature = Annotated[float, typer.Option(min=0, help="Of --md, K.")]
+Width = Annotated[
+    float, typer.Option(min=1e-3, help="Full width of lines, or resolution of --md, cm⁻¹.")
+]
+Temperature = Annotated[float, typer.Option(min=1e-3, help="Of --md, K.")]
 Timestep = Annotated[float, typer.Option(min=1e-3, help="Of --md, fs.")]
 
 

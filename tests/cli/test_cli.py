@@ -22,6 +22,7 @@ from asesc.cli.record import Record
 from asesc.cli.run import output_paths, parse_vector
 from asesc.errors import InputError
 from asesc.pretrained import save_model
+from asesc.training.module import Training
 
 FAMILY = "SplitChargeEquilibration"
 
@@ -180,6 +181,9 @@ def test_a_refused_run_touches_no_file(workplace, capsys, monkeypatch):
         (("train", "none.yaml"), "no configuration file"),
         (("evaluate", "tiny", "none.xyz"), "no data file"),
         (("evaluate", "tiny", "gold.xyz"), "has no label named REF_energy"),
+        (("evaluate", "tiny", "labelled.xyz"), "there are atoms of Au, but the model knows"),
+        (("evaluate", "tiny", "gold.xyz", "--plot", "a.xyz"), "'a.xyz' is no picture"),
+        (("evaluate", "tiny", "gold.xyz", "--plot", "no/a.png"), "there is no folder 'no'"),
         (("evaluate", "tiny", "broken.xyz"), "ASE cannot read 'broken.xyz'"),
         (("doctor", "--model", "tinny"), "Did you mean 'tiny'"),
     ],
@@ -188,6 +192,8 @@ def test_mistakes_end_as_one_message(capsys, monkeypatch, workplace, arguments, 
     gold = molecule("H2O")
     gold.symbols[0] = "Au"
     write("gold.xyz", gold)
+    gold.info["REF_energy"] = 1.0
+    write("labelled.xyz", gold)
     (workplace / "broken.xyz").write_text("3\n\nO 0 0\n")
     (workplace / "notes.txt").write_text("not a structure")
     (workplace / "tiny.traj").write_bytes(b"\xbd\x00")
@@ -270,6 +276,14 @@ def test_a_damaged_model_hides_no_other(tmp_path):
     assert "broken cannot be used" in listed and "tiny" in listed
 
 
+def test_a_folder_is_a_model_with_its_example(workplace, capsys, monkeypatch):
+    assert "model ../models/tiny" in asesc("run", "../models/tiny", "--model", "../models/tiny")
+    assert (workplace / "tiny.traj").is_file()
+    (workplace / "../models/tiny/example.xyz").unlink()
+    message = refused(capsys, monkeypatch, "doctor", "--model", "../models/tiny")
+    assert "has no example structure; put one into its folder" in message
+
+
 def test_doctor_is_green(monkeypatch):
     monkeypatch.setenv("COLUMNS", "150")
     output = asesc("doctor", "--model", "tiny")
@@ -346,6 +360,16 @@ def test_evaluate_prints_a_table_and_draws(workplace, monkeypatch):
     assert (workplace / "tiny-parity.png").read_bytes().startswith(PNG)
     asesc("evaluate", "tiny", "data.xyz", "--limit", "1", "--plot", "one.png")
     assert (workplace / "one.png").is_file()
+    assert "wrote two.png" in asesc("evaluate", "tiny", "data.xyz", "--limit", "1", "--plot", "two")
+    assert (workplace / "two.png").is_file()
+
+
+def test_labels_that_a_model_has_no_answer_to(workplace, capsys, monkeypatch):
+    save_model(random_model("LocalCharges"), "../models/local", tiny_card(name="local"))
+    atoms = Atoms("OH2", water(0).positions, info={"REF_fermi_level": -4.0})
+    write("levels.xyz", atoms)
+    message = refused(capsys, monkeypatch, "evaluate", "local", "levels.xyz")
+    assert "local has nothing to compare with the labels of levels.xyz" in message
 
 
 def test_train_resume_and_use_a_model(workplace, monkeypatch):
@@ -355,6 +379,14 @@ def test_train_resume_and_use_a_model(workplace, monkeypatch):
     first = json.loads((workplace / "out/student/card.json").read_text())["sha256"]
     asesc("train", str(path), "--no-progress")
     assert json.loads((workplace / "out/student/card.json").read_text())["sha256"] == first
+
+    def interrupted(self):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Training, "on_train_epoch_start", interrupted)
+        stopped = CliRunner().invoke(app, ["train", str(path), "--no-progress", "--fresh"])
+    assert stopped.exit_code == 1 and "goes on from the last epoch" in stopped.output
     monkeypatch.setenv("ASESC_MODELS", str(workplace / "out"))
     write("water.xyz", water(0))
     assert "model student" in asesc("run", "water.xyz", "--model", "student")
@@ -364,6 +396,7 @@ def test_paths_and_vectors():
     os.mkdir("models")
     assert [str(p) for p in output_paths("a/b.cif", None)] == ["b.traj", "b.png"]
     assert [str(p) for p in output_paths("b.cif", "run.1")] == ["run.1.traj", "run.1.png"]
+    assert [str(p) for p in output_paths("w_0.96.cif.gz", None)] == ["w_0.96.traj", "w_0.96.png"]
     assert [str(p) for p in output_paths("b.cif", "c.traj")] == ["c.traj", "c.png"]
     assert [str(p) for p in output_paths("a/b.cif", "models/")] == ["models/b.traj", "models/b.png"]
     assert parse_vector("0, -1e-2,3") == [0.0, -0.01, 3.0]

@@ -84,7 +84,7 @@ def test_mistakes_end_as_one_message(arguments, message, calculator, capsys, mon
     assert message in refused(capsys, monkeypatch, *arguments, "--model", "m")
 
 
-@pytest.mark.parametrize("option", ["--md", "--timestep"])
+@pytest.mark.parametrize("option", ["--md", "--timestep", "--temperature", "--width"])
 def test_dynamics_of_no_length_is_refused(option):
     given = ["spectra", "water.xyz", "--model", "m", "--md", "1", option, "0"]
     result = CliRunner().invoke(app, given)
