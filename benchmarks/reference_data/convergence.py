@@ -70,6 +70,9 @@ SERIES = {
         CHARGES,
         tuple({"cutoff": e, "special": False, "kpt_length": 7.5} for e in (700.0, 500.0, 400.0)),
     ),
+    "sio2-scf": Series(
+        "sio2", "quartz35hex-007", CHARGES, ({"density": 1e-5, "eigenstates": 4e-8}, {})
+    ),
     "al_water-cutoff": Series(
         "al_water",
         "al-films-60-000",

@@ -45,7 +45,7 @@ def calculator(
         charge=charge,
         spinpol=magnetic,
         symmetry={"point_group": False},
-        convergence={"density": settings.density},
+        convergence={"density": settings.density, "eigenstates": settings.eigenstates},
         maxiter=settings.max_iterations,
         legacy_gpaw=True,
         txt=None,

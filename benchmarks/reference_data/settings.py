@@ -32,6 +32,9 @@ class Settings:
         Fermi-Dirac width; the energy label is the free energy E - TS.
     density : float, e per valence electron
         Convergence threshold of the density.
+    eigenstates : float, eV^2 per valence electron
+        Convergence threshold of the residuals of the bands. It is looser than GPAW's, which
+        changes forces by less than 1 meV/Angstrom (``sio2-scf`` in ``convergence.json``).
     open_axis : bool
         Third axis open: dipole correction and field along z; otherwise periodic in all directions.
     special : bool
@@ -46,7 +49,8 @@ class Settings:
     cutoff: float
     kpt_length: float
     smearing: float
-    density: float = 1e-5
+    density: float = 1e-4
+    eigenstates: float = 1e-6
     open_axis: bool = False
     special: bool = False
     xc: str = "PBE"
