@@ -45,18 +45,23 @@ class Task:
 
 def tasks(system: str) -> list[Task]:
     """All tasks of a system, so ordered that any first part has every kind in its final share;
-    the states of a geometry come together."""
-    groups = defaultdict(list)
+    the states of a geometry come together, and far rattled ones come last."""
+    near, far = defaultdict(list), defaultdict(list)
     for path in sorted((HERE / "geometries").glob(f"{system}_*.xyz.xz")):
         for atoms in read(path, ":", format="extxyz"):
             if SETTINGS[system].covers(atoms):
-                groups[kind(atoms)].append(atoms)
+                (far if is_far_rattled(atoms) else near)[kind(atoms)].append(atoms)
     found = []
-    for atoms in spread(groups.values()):
+    for atoms in spread(near.values()) + spread(far.values()):
         charges = np.atleast_1d(atoms.info.get("charges", 0))
         fields = np.atleast_1d(atoms.info.get("fields", 0.0))
         found += [Task(atoms, system, int(q), float(f)) for q in charges for f in fields]
     return found
+
+
+def is_far_rattled(atoms: Atoms) -> bool:
+    """Whether forces are two to three times those at 600 K, 1.5 eV/Angstrom."""
+    return bool(re.search(r"rattle0\.0[5-9]", atoms.info["config_type"]))
 
 
 def kind(atoms: Atoms) -> str:

@@ -6,11 +6,10 @@ import numpy as np
 from ase import Atoms
 
 _HEXAGONAL = ((0.25, 0.25, 0.25), (0.25, -0.25, 0.25))
-SPECIAL_POINTS = {
-    "quartz35hex": _HEXAGONAL,
-    "quartz35puckered": _HEXAGONAL,
-    "quartz36hex": _HEXAGONAL,
-}
+SPECIAL_POINTS = dict.fromkeys(
+    ("quartz35hex", "quartz35puckered", "quartz35learned", "quartz36hex", "quartz36learned"),
+    _HEXAGONAL,
+)
 """Half of the points of a 2x2x2 grid, which err little more than all of them (``convergence.json``,
 measured on ``quartz35hex``; the others have the same cell). Only these geometries are labelled."""
 

@@ -48,6 +48,18 @@ def quartz() -> Atoms:
     )
 
 
+def silica_vacancy() -> Atoms:
+    """α-quartz of 36 atoms without one oxygen atom; the cell is that of the training data.
+
+    Levien et al. as in :func:`quartz`, with a = 4.9134 and c = 5.4052 Å.
+    """
+    atoms = quartz()
+    atoms.set_cell((4.9134, 4.9134, 5.4052, 90, 90, 120), scale_atoms=True)
+    atoms = atoms.repeat((2, 2, 1))
+    del atoms[[atom.index for atom in atoms if atom.symbol == "O"][0]]
+    return atoms
+
+
 def barium_titanate() -> Atoms:
     """Tetragonal BaTiO3, polarised along +c, 5 atoms.
 
@@ -104,6 +116,7 @@ EXAMPLES = {
     "quartz": (quartz, True),
     "batio3": (barium_titanate, False),
     "nma": (n_methylacetamide, False),
+    "silica-vacancy": (silica_vacancy, False),
 }
 
 
