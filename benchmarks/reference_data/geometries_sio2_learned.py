@@ -22,11 +22,11 @@ HOSTS = {"quartz35learned": 1, "quartz36learned": 0}
 """Name -> number of vacancies."""
 TEMPERATURES = (300.0, 600.0)
 COUNT = {1: 4, 0: 2}
-"""Snapshots per trajectory, by number of vacancies; a trajectory for every charge and temperature."""
+"""Snapshots of every charge and temperature, by number of vacancies."""
 
 
 def sample(vacancies: int, model: str) -> Iterator[Atoms]:
-    """Snapshots of dynamics in every charge state, each from the structure relaxed at its charge."""
+    """Snapshots of dynamics in every charge state, each from what is relaxed at its charge."""
     crystal = quartz().repeat((2, 2, 1))
     atoms = with_vacancy(crystal, first_oxygen(crystal))[0] if vacancies else crystal
     for charge in CHARGES[vacancies]:

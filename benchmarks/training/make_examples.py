@@ -56,7 +56,7 @@ def silica_vacancy() -> Atoms:
     atoms = quartz()
     atoms.set_cell((4.9134, 4.9134, 5.4052, 90, 90, 120), scale_atoms=True)
     atoms = atoms.repeat((2, 2, 1))
-    del atoms[[atom.index for atom in atoms if atom.symbol == "O"][0]]
+    del atoms[next(atom.index for atom in atoms if atom.symbol == "O")]
     return atoms
 
 
