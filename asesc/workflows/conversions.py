@@ -30,7 +30,7 @@ def to_pymatgen(atoms: Atoms) -> Structure | Molecule:
 
     text = to_json(atoms)
     frame = from_json(text)
-    charge = float(frame.info.get("charge", frame.info.get("total_charge", 0.0)))
+    charge = _charge_of(frame)
     properties = {_FRAME: text}
     symbols, positions = frame.get_chemical_symbols(), frame.positions
     if not frame.pbc.any():
@@ -73,13 +73,19 @@ def from_pymatgen(structure: Structure | Molecule) -> Atoms:
     if text is not None:
         frame = from_json(text)
         if _same_structure(frame, atoms):
-            if charge != float(frame.info.get("charge", 0.0)):
-                frame.calc = None
-                frame.info.pop(OUTPUTS, None)
+            if charge == _charge_of(frame):
+                return frame
+            frame.calc = None
+            for key in (OUTPUTS, "total_charge"):
+                frame.info.pop(key, None)
             atoms = frame
     if charge != 0 or "charge" in atoms.info:
         atoms.info["charge"] = charge
     return atoms
+
+
+def _charge_of(atoms: Atoms) -> float:
+    return float(atoms.info.get("charge", atoms.info.get("total_charge", 0.0)))
 
 
 def _same_structure(first: Atoms, second: Atoms) -> bool:

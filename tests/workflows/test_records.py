@@ -5,6 +5,7 @@ import json
 import numpy as np
 import pytest
 from ase.build import molecule
+from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.db import connect
 from ase.io import read, write
@@ -197,6 +198,17 @@ def test_what_else_a_frame_has_survives_pymatgen(sheet):
     assert [list(c.index) for c in found.constraints] == [[1]]
 
 
+def test_the_other_name_of_the_charge_goes_through_pymatgen():
+    atoms = molecule("OH", calculator=EMT(), info={"total_charge": -1})
+    atoms.get_potential_energy()
+    found = from_pymatgen(to_pymatgen(atoms))
+    assert found.calc.results["energy"] == atoms.get_potential_energy()
+    assert found.info == {"total_charge": -1}
+    changed = to_pymatgen(atoms)
+    changed.set_charge_and_spin(2, None)
+    assert from_pymatgen(changed).info == {"charge": 2} and from_pymatgen(changed).calc is None
+
+
 def test_plain_pymatgen_structures():
     water = Molecule(["O", "H"], [[0, 0, 0], [0, 0, 0.97]], charge=-1)
     atoms = from_pymatgen(water)
@@ -225,8 +237,6 @@ def test_a_slab_of_phonopy_stays_open(sheet):
 
 def test_calculators_without_extras(tmp_path):
     """Also what another code computed: its results, and what info says."""
-    from ase.calculators.emt import EMT
-
     atoms = molecule("CO")
     atoms.info["charge"] = -1
     atoms.calc = EMT()
