@@ -232,7 +232,14 @@ def new_architecture(
     n_neighbors: float = 20.0,
 ) -> dict[str, Any]:
     """Full description of a new ``ScaleShiftMACE`` from the keywords of :class:`Backbone`."""
-    _require_sound(elements, cutoff, n_neighbors, channels, layers)
+    _require_sound(
+        elements,
+        cutoff=cutoff,
+        n_neighbors=n_neighbors,
+        channels=channels,
+        layers=layers,
+        correlation=correlation,
+    )
     irreps = "+".join(f"{channels}x{l}{'oe'[l % 2 == 0]}" for l in range(hidden_lmax + 1))
     return {
         "r_max": cutoff,
@@ -257,18 +264,10 @@ def new_architecture(
     }
 
 
-def _require_sound(
-    elements: Sequence[int | str], cutoff: float, n_neighbors: float, channels: int, layers: int
-) -> None:
+def _require_sound(elements: Sequence[int | str], **positive: float) -> None:
     """Refuse keywords that would build a broken module."""
     if not elements or len(set(elements)) != len(elements):
         raise InputError(f"elements must be distinct atomic numbers, at least one; got {elements}")
-    positive = {
-        "cutoff": cutoff,
-        "n_neighbors": n_neighbors,
-        "channels": channels,
-        "layers": layers,
-    }
     for name, value in positive.items():
         if not value > 0:
             raise InputError(f"{name} of the backbone is {value}; it must be positive")

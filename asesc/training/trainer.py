@@ -250,14 +250,19 @@ def build_model(config: TrainingConfig, frames: Sequence[Frame]) -> Model:
         if key not in known:
             near = did_you_mean(str(key), known)
             raise InputError(f"{config.family} does not know {key!r}.{near}")
+    for key in ("backbone", "atomic_energies"):
+        if not isinstance(keywords.get(key, {}), Mapping) and keywords[key] != REFIT:
+            raise InputError(f"model: {key} is {keywords[key]!r}, not a mapping of keys to values")
     if config.backbone_from is not None:
         return _on_backbone(config, keywords, config.backbone_from, frames)
     energies = keywords.setdefault("atomic_energies", fit_atomic_energies(frames))
     backbone = dict(keywords.get("backbone", {}))
     backbone.setdefault("elements", sorted(atomic_number(z) for z in energies))
-    backbone.setdefault("cutoff", 5.0)
+    cutoff = backbone.setdefault("cutoff", 5.0)
+    if not (isinstance(cutoff, float | int) and cutoff > 0):
+        raise InputError(f"model: cutoff of the backbone is {cutoff!r}, not a positive number of Å")
     backbone.setdefault("energy_scale", _force_scale(frames))
-    backbone.setdefault("n_neighbors", _mean_neighbours(frames, backbone["cutoff"]))
+    backbone.setdefault("n_neighbors", _mean_neighbours(frames, cutoff))
     keywords["backbone"] = backbone
     return _new(config, keywords)
 
@@ -266,7 +271,7 @@ def _new(config: TrainingConfig, keywords: Mapping[str, Any]) -> Model:
     """The family with random parameters."""
     try:
         return FAMILIES[config.family](**keywords).set_dtype(getattr(torch, config.dtype))
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise InputError(
             f"{config.family} does not accept the keys under model: {error}"
         ) from error

@@ -321,6 +321,10 @@ def test_statistics_of_the_data_fill_the_model(tmp_path):
         ({"family": "Qeq"}, "unknown family 'Qeq'. Did you mean 'QEq'"),
         ({"model": {"lmaks": 1}}, "QEq does not know 'lmaks'. Did you mean 'lmax'"),
         ({"model": {"backbone": {"cutof": 3}}}, "unexpected keyword argument 'cutof'"),
+        ({"model": {"backbone": 3}}, "model: backbone is 3, not a mapping"),
+        ({"model": {"backbone": {"cutoff": -1}}}, "cutoff of the backbone is -1, not a positive"),
+        ({"model": {"backbone": {"correlation": 0}}}, "correlation of the backbone is 0; it must"),
+        ({"model": {"width": "wide"}}, "does not accept the keys under model: could not convert"),
     ],
 )
 def test_models_that_do_not_exist_are_refused(tmp_path, change, message):
