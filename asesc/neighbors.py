@@ -12,6 +12,9 @@ from vesin import NeighborList
 
 from asesc.system import System
 
+# Into so many cells vesin divides space at most.
+_CELLS = 1e5
+
 
 @dataclass(frozen=True)
 class Edges:
@@ -49,16 +52,17 @@ def find_edges(system: System, cutoff: float) -> Edges:
     positions = system.positions.detach().cpu().double().numpy()
     cells = system.cell.detach().cpu().double().numpy()
     first = np.concatenate([[0], np.cumsum(system.counts.cpu().numpy())])
-    calculator = NeighborList(cutoff=float(cutoff), full_list=True)
+    periodic = np.array(system.pbc)
     sources, targets, shifts = [], [], []
     for b, (start, stop) in enumerate(pairwise(first)):
         box = _listing_cell(cells[b], system.pbc)
-        i, j, shift = calculator.compute(
-            points=_gathered(positions[start:stop], box[~np.array(system.pbc)], cutoff),
-            box=box,
-            periodic=np.array(system.pbc),
-            quantities="ijS",
+        points = _gathered(positions[start:stop], box[~periodic], cutoff)
+        reach = _listing_cutoff(points, box, periodic, cutoff)
+        i, j, shift, lengths = NeighborList(cutoff=reach, full_list=True).compute(
+            points=points, box=box, periodic=periodic, quantities="ijSd"
         )
+        if reach > cutoff:
+            i, j, shift = (a[lengths < cutoff] for a in (i, j, shift))
         sources.append(i.astype(np.int64) + start)
         targets.append(j.astype(np.int64) + start)
         shifts.append(shift.astype(np.int64))
@@ -81,6 +85,26 @@ def _listing_cell(cell: np.ndarray, pbc: tuple[bool, bool, bool]) -> np.ndarray:
     for axis, vector in zip(missing, basis[::-1], strict=False):
         full[axis] = vector
     return full
+
+
+def _listing_cutoff(
+    points: np.ndarray, box: np.ndarray, periodic: np.ndarray, cutoff: float
+) -> float:
+    """The cutoff, Å, or a longer one with which vesin divides long and flat spaces into few cells.
+
+    Where there would be more than it allows it takes fewer along every direction, rounded down one
+    after the other, and where that leaves none along a short one it ends the process.
+    """
+    normals = np.linalg.inv(box)
+    extents = np.where(periodic, 1.0, np.ptp(points @ normals, axis=0))
+    heights = extents / np.linalg.norm(normals, axis=0)
+    reach = float(cutoff)
+    while True:
+        cells = np.maximum(1.0, heights // reach)
+        # Four of them survive the rounding.
+        if cells.prod() <= _CELLS or cells.min() * (_CELLS / cells.prod()) ** (1 / 3) > 4:
+            return reach
+        reach *= 1.25
 
 
 def _gathered(points: np.ndarray, directions: np.ndarray, cutoff: float) -> np.ndarray:

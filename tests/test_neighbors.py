@@ -82,6 +82,20 @@ def test_atoms_that_were_lost_far_away(pbc, distance):
         assert not {row for row in listed(away) if min(row[:2]) < 7 <= max(row[:2])}
 
 
+@pytest.mark.parametrize(
+    ("lengths", "pbc"),
+    [((1100, 1100, 5), (True, True, False)), ((4, 4, 1e5), True), ((9e4, 4, 9e4), True)],
+)
+def test_flat_and_long_cells_have_the_pairs_of_a_small_one(lengths, pbc):
+    """vesin alone ends the process with a floating-point exception."""
+    atoms = cloud(False)
+    atoms.positions[:, 2] = 0.0
+    atoms.pbc = pbc
+    small = [min(length, 30) for length in lengths]
+    found = [listed(Atoms(atoms, cell=cell, pbc=pbc)) for cell in (lengths, small)]
+    assert found[0] == found[1]
+
+
 def test_a_batch_is_its_structures_one_after_another():
     frames = [cloud((True, True, False)), cloud((True, True, False), "sheared")]
     edges = find_edges(System.from_atoms(frames), CUTOFF)

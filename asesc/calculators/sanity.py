@@ -15,6 +15,10 @@ from asesc.system import System
 
 #: Å; no two nuclei are nearer in anything that is not a collision cascade.
 CLOSEST = 0.3
+#: Å; positions beyond have lost what is behind 1e-7 Å.
+FARTHEST = 1e9
+#: Å; no crystal repeats itself after a longer way.
+LONGEST = 1e5
 #: Å; an empty layer this thick along a periodic direction is vacuum, not a pore.
 VACUUM = 10.0
 # A cell list costs more, not less, for a shorter cutoff than this.
@@ -22,7 +26,7 @@ _LISTED = 1.5
 
 
 def check_geometry(atoms: Atoms) -> None:
-    """Refuse empty structures, positions that are not numbers and missing cell vectors.
+    """Refuse empty structures, positions that are no numbers or no places, and missing cells.
 
     Raises
     ------
@@ -36,6 +40,7 @@ def check_geometry(atoms: Atoms) -> None:
             f"{len(lost)} of {len(atoms)} positions are NaN or infinite, the first that of atom "
             f"{lost[0]}: the run before this one exploded, or the file is damaged"
         )
+    _require_near(atoms.positions)
     if not np.isfinite(atoms.cell.array).all():
         raise InputError(f"the cell has NaN or infinite entries: {atoms.cell.array.tolist()}")
     for axis, name in enumerate("abc"):
@@ -49,6 +54,21 @@ def check_geometry(atoms: Atoms) -> None:
         raise InputError(
             f"the periodic cell vectors {periodic.tolist()} lie in one "
             f"{'plane' if len(periodic) == 3 else 'line'}; they must span a cell"
+        )
+    if (longest := np.linalg.norm(periodic, axis=1).max(initial=0.0)) > LONGEST:
+        raise InputError(
+            f"a periodic cell vector is {longest:.3g} Å long (limit {LONGEST:g} Å). Check units "
+            "(Å), or set pbc to False along directions of vacuum"
+        )
+
+
+def _require_near(positions: np.ndarray) -> None:
+    farthest = int(np.abs(positions).max(axis=1).argmax())
+    if (distance := float(np.abs(positions[farthest]).max())) > FARTHEST:
+        raise InputError(
+            f"atom {farthest} is {distance:.3g} Å from the origin, where positions have no digits "
+            f"left for a bond (limit {FARTHEST:g} Å): the run before this one exploded, or the "
+            "units are not Å"
         )
 
 

@@ -113,9 +113,12 @@ def bind_backend(
             "use backend='auto'"
         )
     mesh = None
-    if backend in ("mesh", "mesh+pairs") or (backend == "auto" and accuracy >= TIGHTEST):
+    # Where it costs nothing no mesh is planned, as one around an atom lost far away takes long.
+    directly = _direct_cost(system, basis, kernel) if backend == "auto" else math.inf
+    may_be_mesh = backend in ("mesh", "mesh+pairs") or (backend == "auto" and accuracy >= TIGHTEST)
+    if may_be_mesh and directly > 0:
         mesh = _cheapest_mesh(system, basis, kernel, accuracy, backend)
-        if backend == "auto" and mesh.cost > _direct_cost(system, basis, kernel):
+        if mesh.cost > directly:
             mesh = None
     if mesh is not None:
         return _bind_mesh(system, basis, kernel, accuracy, mesh, plan)

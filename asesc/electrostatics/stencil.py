@@ -259,13 +259,8 @@ def even_size(at_least: float) -> int:
 def good_size(at_least: float) -> int:
     """The next even number of mesh points that a fast Fourier transform likes."""
     n = even_size(at_least)
-    while not _smooth(n):
-        n += 2
-    return n
-
-
-def _smooth(n: int) -> bool:
-    for prime in (2, 3, 5, 7):
-        while n % prime == 0:
-            n //= prime
-    return n == 1
+    # One factor 2, odd powers below 2n, and as many more factors 2 as n needs.
+    odd = [1]
+    for prime in (3, 5, 7):
+        odd = [m * prime**k for m in odd for k in range(int(math.log(n / m, prime)) + 2)]
+    return min(m << max(1, (-(-n // m) - 1).bit_length()) for m in odd)

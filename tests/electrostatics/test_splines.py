@@ -151,3 +151,4 @@ def test_mesh_sizes_are_even_and_smooth():
     assert [good_size(n) for n in (1, 2, 2.1, 11, 16, 33, 50.01, 97, 101)] == [
         *(2, 2, 4, 12, 16, 36, 54, 98, 108)
     ]
+    assert good_size(1e12 + 1) == 2**8 * 3**6 * 5**6 * 7**3
