@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 import warnings
 from abc import abstractmethod
 from collections.abc import Collection, Iterable, Sequence
@@ -224,7 +225,8 @@ class FreshCalculator(Calculator):
                 )
 
     def _tell(self, advice: str) -> None:
-        """Warn once per calculator, not once per step."""
-        if advice not in self._told:
-            self._told.add(advice)
+        """Warn once per calculator, not once per step; other numbers make no other advice."""
+        told = re.sub(r"\d+(\.\d+)?", "#", advice)
+        if told not in self._told:
+            self._told.add(told)
             warnings.warn(advice, UserWarning, stacklevel=2)

@@ -218,6 +218,16 @@ def test_charged_cell(silica):
         calculator.get_property("polarization", silica)
 
 
+def test_a_scan_of_charges_is_told_once(silica):
+    calculator = make(allow_fractional_charge=True)
+    silica.calc = calculator
+    with pytest.warns(UserWarning, match="uniform background") as told:
+        for charge in (0.5, 1.0, 2.0):
+            silica.info["charge"] = charge
+            silica.get_potential_energy()
+    assert len(told) == 1
+
+
 @pytest.mark.parametrize(
     ("name", "message"),
     [
