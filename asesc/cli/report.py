@@ -135,7 +135,7 @@ def error_table(errors: Mapping[str, LabelError], title: str) -> Table:
             f"{error.rmse:.5f}",
             f"{error.mae:.5f}",
             error.unit,
-            f"{100 * error.relative:.2f} %",
+            error.percent,
             str(error.reference.size),
         )
     return table

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,7 +27,8 @@ class LabelError:
         In ``unit``.
     relative : float
         Root mean square error over root mean square of the label's fluctuation about its mean for
-        energies and over the label itself otherwise.
+        energies and over the label itself otherwise; ``nan`` for labels that are all the same, as
+        one energy is.
     reference, predicted : ndarray
         All components, for a parity plot; dipoles of crystals on the label's branch.
     """
@@ -38,6 +40,11 @@ class LabelError:
     relative: float
     reference: np.ndarray
     predicted: np.ndarray
+
+    @property
+    def percent(self) -> str:
+        """``relative`` in percent as text; a dash where it has no meaning."""
+        return "–" if math.isnan(self.relative) else f"{100 * self.relative:.3g} %"
 
 
 class Comparison:
@@ -119,5 +126,5 @@ def plot_parity(errors: dict[str, LabelError], path: str | Path, *, title: str) 
         name = error.label.replace("_", " ")
         relative = " − mean" if error.label == "energy" else ""
         axes.set(xlabel=f"reference {name}{relative} ({error.unit})", ylabel="predicted")
-        axes.set_title(f"RMSE {error.rmse:.3g} {error.unit} ({100 * error.relative:.2g} %)", size=9)
+        axes.set_title(f"RMSE {error.rmse:.3g} {error.unit} ({error.percent})", size=9)
     figure.savefig(path, dpi=150)

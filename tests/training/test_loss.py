@@ -148,6 +148,8 @@ def test_unknown_components_count_neither_in_the_loss_nor_in_the_errors():
     assert errors["dipole"].reference.size == 1
     assert errors["forces"].rmse == pytest.approx(0.1)
     assert errors["forces"].reference.size == 6
+    assert errors["energy"].percent == "–"  # one energy has no fluctuation
+    assert errors["forces"].percent == f"{100 * errors['forces'].relative:.3g} %"
 
 
 def test_the_polarisation_quantum_is_no_error():
