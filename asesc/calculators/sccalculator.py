@@ -285,6 +285,7 @@ class SCCalculator(ManyStructures, RespondingCalculator):
 
     def _inputs(self, atoms: Atoms) -> _Inputs:
         given = self.parameters
+        self._require_opened(given)
         charge = parse_charge(given["charge"])
         level = parse_fermi_level(given["fermi_level"])
         level = read_fermi_level(atoms.info, level, charge=charge)
@@ -300,6 +301,16 @@ class SCCalculator(ManyStructures, RespondingCalculator):
             scf=SCFOptions.of(given["scf"]),
             weights=self._opened.version,
         )
+
+    def _require_opened(self, given: Mapping[str, Any]) -> None:
+        """Refuse an entry that is true only after another opening of the model."""
+        for name in _OPENING:
+            true = getattr(self._opened, "name" if name == "model" else name)
+            if given[name] != true:
+                raise InputError(
+                    f"parameters[{name!r}] was changed in place from {true!r} to {given[name]!r}, "
+                    f"and nothing else with it; call calc.set({name}={given[name]!r}) instead"
+                )
 
     def _prepared(self, atoms: Atoms, inputs: _Inputs) -> PreparedModel:
         """The model with its solver options, and the last density of the same atoms."""

@@ -218,6 +218,16 @@ def test_charged_cell(silica):
         calculator.get_property("polarization", silica)
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("dtype", "float32"), ("device", "cpu"), ("model", "quartz")]
+)
+def test_parameters_that_take_another_opening_are_not_edited(water, name, value):
+    calculator = make()
+    calculator.parameters[name] = value
+    with pytest.raises(InputError, match=rf"changed in place .* calc\.set\({name}='{value}'\)"):
+        calculator.get_potential_energy(water)
+
+
 def test_a_scan_of_charges_is_told_once(silica):
     calculator = make(allow_fractional_charge=True)
     silica.calc = calculator
