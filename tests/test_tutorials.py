@@ -32,7 +32,7 @@ def play(tmp_path, monkeypatch):
 
 def test_there_is_a_test_for_every_tutorial():
     numbers = sorted(path.name[:2] for path in TUTORIALS.glob("*.py"))
-    assert numbers == [f"{n:02d}" for n in range(1, 11)]
+    assert numbers == [f"{n:02d}" for n in range(1, 12)]
 
 
 def test_first_calculation(play):
@@ -138,3 +138,13 @@ def test_charged_defect(play):
     assert names["growth"].dielectric == pytest.approx(names["table"].dielectric[0, 0], rel=0.01)
     assert (names["corrected_errors"] < 0.03 * names["errors"]).all()
     assert (np.diff(names["corrected_errors"]) < 0).all()
+
+
+def test_silica_vacancy(play):
+    names = play("11")
+    assert names["slope"] == pytest.approx(-names["level"], abs=0.02)
+    np.testing.assert_allclose(names["energies"], names["reference"], atol=0.25)  # eV, 35 atoms
+    np.testing.assert_allclose(names["shares"], names["wanted_shares"], atol=0.05)
+    # Closed, half open, open: the neutral vacancy is a bond of 2.4 Å.
+    assert names["relaxed"][0] == pytest.approx(2.40, abs=0.05)
+    assert names["relaxed"][0] + 0.2 < names["relaxed"][1] < names["relaxed"][2] - 0.5
