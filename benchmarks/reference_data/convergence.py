@@ -85,6 +85,12 @@ SERIES = {
         FIELDS,
         tuple({"cutoff": 350.0, "kpt_length": n} for n in (29.0, 19.5, 14.5, 9.9)),
     ),
+    "al_water-warm": Series(
+        "al_water",
+        "al-bare-60-003",
+        FIELDS,
+        tuple({"cutoff": 350.0, "smearing": 0.4, "kpt_length": n} for n in (29.0, 19.5, 14.5, 9.9)),
+    ),
 }
 
 
