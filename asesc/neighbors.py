@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from vesin import NeighborList
 
+from asesc.errors import InputError
 from asesc.system import System
 
 # Into so many cells vesin divides space at most.
@@ -48,9 +49,19 @@ def find_edges(system: System, cutoff: float) -> Edges:
 
     Cost is linear in the number of atoms (cell lists of vesin). The list itself carries no
     gradient; :meth:`Edges.vectors` does.
+
+    Raises
+    ------
+    InputError
+        If positions or cells are not finite.
     """
     positions = system.positions.detach().cpu().double().numpy()
     cells = system.cell.detach().cpu().double().numpy()
+    if not (np.isfinite(positions).all() and np.isfinite(cells).all()):
+        raise InputError(
+            "there are positions or cells that are NaN or infinite: the run before this one "
+            "exploded, or the file is damaged"
+        )
     first = np.concatenate([[0], np.cumsum(system.counts.cpu().numpy())])
     periodic = np.array(system.pbc)
     sources, targets, shifts = [], [], []

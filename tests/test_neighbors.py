@@ -7,6 +7,7 @@ import pytest
 import torch
 from ase import Atoms
 
+from asesc.errors import InputError
 from asesc.neighbors import find_edges
 from asesc.system import System
 
@@ -104,3 +105,11 @@ def test_a_batch_is_its_structures_one_after_another():
     columns = [edges.source[:, None] - 7, edges.target[:, None] - 7, edges.shifts]
     rows = torch.cat(columns, dim=1)[second].tolist()
     assert {tuple(row) for row in rows} == listed(frames[1])
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_lost_positions_are_told(value):
+    system = System.from_atoms(Atoms("H3", [(0, 0, 0), (1, 0, 0), (2, 0, 0)]))
+    system.positions[1, 1] = value
+    with pytest.raises(InputError, match="NaN or infinite"):
+        find_edges(system, CUTOFF)

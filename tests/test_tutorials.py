@@ -143,8 +143,9 @@ def test_charged_defect(play):
 def test_silica_vacancy(play):
     names = play("11")
     assert names["slope"] == pytest.approx(-names["level"], abs=0.02)
-    np.testing.assert_allclose(names["energies"], names["reference"], atol=0.25)  # eV, 35 atoms
+    np.testing.assert_allclose(names["energies"], names["reference"], atol=0.27)  # eV, 35 atoms
+    changes, wanted = (e[:, 1:] - e[:, :1] for e in (names["energies"], names["reference"]))
+    np.testing.assert_allclose(changes, wanted, atol=0.15)
     np.testing.assert_allclose(names["shares"], names["wanted_shares"], atol=0.05)
     # Closed, half open, open: the neutral vacancy is a bond of 2.4 Å.
-    assert names["relaxed"][0] == pytest.approx(2.40, abs=0.05)
-    assert names["relaxed"][0] + 0.2 < names["relaxed"][1] < names["relaxed"][2] - 0.5
+    np.testing.assert_allclose(names["relaxed"], [2.40, 2.80, 4.26], atol=0.1)

@@ -10,8 +10,9 @@ Authors: the asesc developers.
 
 # %% Geometries that the model has never seen
 # `held_out.xyz` holds vacancies labelled with density-functional theory at total charges 0, +1 and
-# +2. One model answers for all three; the charge is `info["charge"]`. Charged cells have a uniform
-# background in the labels too, so that the advice to correct for it is not for this comparison.
+# +2. One model answers for all three; the charge is `info["charge"]`. Energies count the electrons
+# that left at 3 eV, in the middle of the gap. Charged cells have a uniform background in the labels
+# too, so that the advice to correct for it is not for this comparison.
 import warnings
 
 import matplotlib.pyplot as plt
@@ -63,7 +64,7 @@ print(f"∂E/∂Q at +1, −Fermi level     {slope:.3f}, {-level:.3f} eV/e")
 # %% From which atoms
 # Silicon has four oxygen neighbours; the two next to the vacancy have three and face each other. In
 # a short Si–Si bond the levels lie deep, and the electrons come from all the crystal; far apart,
-# the two atoms give most of them.
+# the two atoms give more than a third of them, in Hirshfeld's way of sharing.
 def facing_pair(atoms):
     """The two silicon atoms whose fourth oxygen neighbour is farthest away, and their distance."""
     silicon, oxygen = (np.flatnonzero(atoms.numbers == number) for number in (14, 8))

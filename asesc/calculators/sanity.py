@@ -15,7 +15,7 @@ from asesc.system import System
 
 #: Å; no two nuclei are nearer in anything that is not a collision cascade.
 CLOSEST = 0.3
-#: Å; positions beyond have lost what is behind 1e-7 Å.
+#: Å; positions beyond have lost what is behind 1e-7 Å, in float64.
 FARTHEST = 1e9
 #: Å; no crystal repeats itself after a longer way.
 LONGEST = 1e5
@@ -26,7 +26,7 @@ _LISTED = 1.5
 
 
 def check_geometry(atoms: Atoms) -> None:
-    """Refuse empty structures, positions that are no numbers or no places, and missing cells.
+    """Refuse empty structures, positions that are not finite or absurdly far, and missing cells.
 
     Raises
     ------

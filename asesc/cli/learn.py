@@ -31,7 +31,8 @@ def train(
         card = run_training(read_config(config), resume=not fresh, progress=progress)
     except SystemExit:
         # What Lightning makes of Ctrl-C.
-        typer.secho("stopped; the same command goes on from the last epoch", fg="yellow", err=True)
+        advice = f"stopped; `asesc train {config}` goes on from the last complete epoch, if any"
+        typer.secho(advice, fg="yellow", err=True)
         raise
     # Only one process of a distributed run has written the model and completed its card.
     if card.sha256:

@@ -258,7 +258,11 @@ def even_size(at_least: float) -> int:
 
 def good_size(at_least: float) -> int:
     """The next even number of mesh points that a fast Fourier transform likes."""
-    n = even_size(at_least)
+    return _good_size(even_size(at_least))
+
+
+@lru_cache(maxsize=1024)
+def _good_size(n: int) -> int:
     # One factor 2, odd powers below 2n, and as many more factors 2 as n needs.
     odd = [1]
     for prime in (3, 5, 7):

@@ -107,6 +107,8 @@ class OptimiserConfig:
                 f"optimiser: unknown method {self.method!r}.{did_you_mean(self.method, METHODS)} "
                 f"There are {' and '.join(METHODS)}"
             )
+        if self.learning_rate <= 0:
+            raise InputError(f"optimiser: learning_rate is {self.learning_rate:g}, not positive")
         for name in ("warmup", "decay", "ema_decay"):
             value = getattr(self, name)
             if value > 1:
@@ -280,15 +282,16 @@ def read_config(path: str | Path) -> TrainingConfig:
 class _Loader(yaml.SafeLoader):
     """YAML in which no key overrides an earlier one in silence."""
 
-    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
-        """Refuse a key that is there twice."""
+    def compose_mapping_node(self, anchor: str | None) -> yaml.MappingNode:
+        """Refuse a key that is there twice, before what is merged by ``<<`` counts as given."""
+        node = super().compose_mapping_node(anchor)
         keys = [key.value for key, _ in node.value]
         for number, (key, _) in enumerate(node.value):
             if key.value in keys[:number]:
                 raise yaml.constructor.ConstructorError(
                     None, None, f"the key {key.value!r} is there twice", key.start_mark
                 )
-        return super().construct_mapping(node, deep=deep)
+        return node
 
 
 def _named_or_located(model: str | None, base: Path) -> str | None:

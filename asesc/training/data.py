@@ -149,11 +149,9 @@ def _label(atoms: Atoms, name: str, prefix: str, where: str) -> np.ndarray | Non
             f"{where}: label {name!r} has shape {array.shape} or is infinite; expected "
             f"{wanted} finite numbers, or nan where one is not known"
         )
-    if name == "stress" and sum(atoms.pbc) < 2 and not np.isnan(array).all():
-        raise InputError(
-            f"{where}: there is a stress, but with pbc={atoms.pbc.tolist()} no cell to strain; "
-            "remove it, or set config_stress_weight=0"
-        )
+    if name == "stress" and sum(atoms.pbc) < 2:
+        # Some calculators write one, mostly zero, for molecules too; there is no cell to strain.
+        return None
     unknown = np.isnan(array)
     if name == "dipole" and atoms.pbc.all() and unknown.any() and not unknown.all():
         raise InputError(

@@ -21,8 +21,9 @@ from asesc.training.self_consistency import map_residuals, require_map, spectral
 from asesc.training.soap import SOAP
 
 _ADVICE = (
-    "The weights ran away: look for wild labels, or lower optimiser.learning_rate or "
-    "optimiser.clip and train again, which goes on from the last complete epoch"
+    "The weights ran away, or a frame is wild: look at geometries and labels, or lower "
+    "optimiser.learning_rate or optimiser.clip and train again, which goes on from the last "
+    "complete epoch"
 )
 
 
@@ -84,6 +85,8 @@ class Training(lightning.LightningModule):
         try:
             return residuals(self.model, batch, targets, probe=self._probe(batch))
         except (IllPosedError, SCFError) as error:
+            if self.global_step == 0:
+                raise
             raise IllPosedError(f"step {self.global_step}: {error}. {_ADVICE}") from error
 
     def _is_direct(self) -> bool:

@@ -65,8 +65,9 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
     """Train a model and write it, with its card and validation errors, to ``config.output``.
 
     An interrupted run continues after its last complete epoch when called again with the same
-    configuration, and ends with the same weights as if it had not been interrupted. What was
-    changed in the configuration meanwhile holds from there on. Every start writes its own
+    configuration, and ends with the same weights as if it had not been interrupted. Data, targets,
+    number of epochs, learning rate and weight decay may be changed meanwhile and hold from there
+    on. Every start writes its own
     ``log/version_N/metrics.csv``. Deterministic for a seed on one machine.
 
     Parameters
@@ -145,7 +146,7 @@ def _checkpoint(path: Path) -> str | None:
         torch.load(path, map_location="cpu", weights_only=True)
     except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
         raise InputError(
-            f"the checkpoint {str(path)!r} is damaged, so that there is nothing to go on from; "
+            f"the checkpoint {str(path)!r} cannot be read ({error}); "
             "put a copy in its place, or start anew with --fresh"
         ) from error
     return str(path)

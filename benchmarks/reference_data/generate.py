@@ -60,8 +60,8 @@ def tasks(system: str) -> list[Task]:
 
 
 def is_far_rattled(atoms: Atoms) -> bool:
-    """Whether forces are two to three times those at 600 K, 1.5 eV/Angstrom."""
-    return bool(re.search(r"rattle0\.0[5-9]", atoms.info["config_type"]))
+    """Whether it is rattled by 0.05 Angstrom or more: forces of 3 to 5 eV/Angstrom."""
+    return bool(re.search(r"rattle0\.(0[5-9]|[1-9])", atoms.info["config_type"]))
 
 
 def kind(atoms: Atoms) -> str:

@@ -40,8 +40,8 @@ def calculator(
         xc=settings.xc,
         kpts=kpts,
         occupations=FermiDirac(settings.smearing, fixmagmom=magnetic),
-        # One step between updates of the density of an insulator takes more iterations than two, in
-        # less time. A metal takes 50 instead of 28 of them, and more time.
+        # With one step between updates of the density an insulator takes more iterations than with
+        # two, and less time; a metal slab 50 iterations instead of 28, and more time.
         eigensolver=Davidson(niter=2 if settings.open_axis else 1),
         charge=charge,
         spinpol=magnetic,

@@ -2,9 +2,9 @@
 
 Every seventh geometry of every file is held out with all its charges or fields: numbers 3, 10, 17,
 … of the samplers, which shuffled their geometries with a seed. The split of a geometry therefore
-never changes while the data grow, and no model is chosen by the held-out frames. Frames rattled by
-0.05 Å or more, with forces two to three times those at 600 K, are all trained on: they keep a model
-from strange places, but are no measure of it.
+does not change while the data grow, and no model is chosen by the held-out frames. Frames rattled
+by 0.05 Å or more, with forces two to three times those at 600 K, are all trained on: they keep a
+model from strange places, but are no measure of it.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ def gap(info: dict) -> tuple[float, float]:
 
 def is_held_out(atoms: Atoms) -> bool:
     """Whether a frame is tested on and not trained on."""
-    if re.search(r"rattle0\.0[5-9]", atoms.info["config_type"]):
+    if re.search(r"rattle0\.(0[5-9]|[1-9])", atoms.info["config_type"]):
         return False
     return int(atoms.info["geometry_id"].rpartition("-")[2]) % EVERY == OFFSET
 
@@ -86,8 +86,15 @@ def is_reference(atoms: Atoms) -> bool:
     return atoms.info["charge"] == 0 and not np.any(atoms.info["electric_field"])
 
 
-def write_split(system: str, folder: Path, data: Path = DATA) -> tuple[Path, Path]:
+def write_split(
+    system: str, folder: Path, data: Path = DATA, only: Path | None = None
+) -> tuple[Path, Path]:
     """Write ``train.xyz`` and ``test.xyz`` unless they are there: a run keeps its frames.
+
+    Parameters
+    ----------
+    only : path, optional
+        Names of the frames to take, one in a line; default: all that are finished.
 
     Raises
     ------
@@ -97,6 +104,9 @@ def write_split(system: str, folder: Path, data: Path = DATA) -> tuple[Path, Pat
     train, test = folder / "train.xyz", folder / "test.xyz"
     if not (train.is_file() and test.is_file()):
         frames = labelled_frames(system, data)
+        if only is not None:
+            wanted = set(only.read_text().split())
+            frames = [atoms for atoms in frames if atoms.info["frame_id"] in wanted]
         held = [atoms for atoms in frames if is_held_out(atoms)]
         kept = [atoms for atoms in frames if not is_held_out(atoms)]
         if not held or not any(map(is_reference, kept)):
@@ -113,8 +123,9 @@ def main() -> None:
     parser.add_argument("system", choices=("sio2", "al_water"))
     parser.add_argument("folder", type=Path)
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--only", type=Path, help="file with the names of the frames to take")
     options = parser.parse_args()
-    for path in write_split(options.system, options.folder, options.data):
+    for path in write_split(options.system, options.folder, options.data, options.only):
         print(path, len(read(path, ":")))
 
 

@@ -75,6 +75,7 @@ def test_numbers_as_a_user_writes_them(tmp_path):
         ({"dtype": "float16"}, "dtype='float16'; choose"),
         ({"optimiser": {"epochs": 2.5}}, "epochs is 2.5, not an integer of at least 1"),
         ({"optimiser": {"epochs": 0}}, "epochs is 0, not an integer of at least 1"),
+        ({"optimiser": {"learning_rate": 0}}, "learning_rate is 0, not positive"),
         ({"optimiser": {"learning_rate": "fast"}}, "learning_rate is 'fast', not a number"),
         ({"optimiser": {"clip": -1}}, "clip is -1, not a number of at least 0"),
         ({"seed": True}, "seed is True, not an integer"),
