@@ -258,7 +258,7 @@ def read_config(path: str | Path) -> TrainingConfig:
     if not path.is_file():
         raise InputError(f"no configuration file {str(path)!r}")
     try:
-        raw = yaml.load(path.read_text(encoding="utf-8"), _Loader)
+        raw = _Loader(path.read_text(encoding="utf-8")).get_single_data()
     except UnicodeDecodeError as error:
         raise InputError(f"{str(path)!r} is not a text file: {error}") from error
     except yaml.YAMLError as error:

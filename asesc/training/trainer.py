@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import logging
 import os
-import pickle
 import warnings
+import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -143,12 +143,15 @@ def _checkpoint(path: Path) -> str | None:
     if not path.is_file():
         return None
     try:
-        torch.load(path, map_location="cpu", weights_only=True)
-    except (RuntimeError, EOFError, pickle.UnpicklingError) as error:
+        with zipfile.ZipFile(path) as archive:
+            damaged = archive.testzip()
+    except zipfile.BadZipFile as error:
+        damaged = str(error)
+    if damaged is not None:
         raise InputError(
-            f"the checkpoint {str(path)!r} cannot be read ({error}); "
-            "put a copy in its place, or start anew with --fresh"
-        ) from error
+            f"the checkpoint {str(path)!r} is damaged ({damaged}), so that there is nothing to go "
+            "on from; put a copy in its place, or start anew with --fresh"
+        )
     return str(path)
 
 
