@@ -144,13 +144,14 @@ def _json(value: Any, name: str) -> str:
 
 _WRITTEN_BY_SAVE = ("family", "elements", "asesc_version", "sha256")
 _NAME = r"[a-z0-9][a-z0-9._-]*"
-_TEXTS = ("level_of_theory", "training_data", "limits", "licence", "citation")
+#: Entries of a card that its author writes.
+TEXTS = ("level_of_theory", "training_data", "limits", "licence", "citation")
 
 
 def _rules(card: ModelCard) -> Iterator[tuple[str, str, bool]]:
     """Yield key, rule in words and whether it holds."""
     yield "name", "lower-case letters, digits and . _ -", _matches(card.name, _NAME)
-    for key in _TEXTS:
+    for key in TEXTS:
         text = getattr(card, key)
         yield key, "a non-empty text", isinstance(text, str) and bool(text.strip())
     yield from _rules_of_scope(card)

@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 
 from asesc.errors import InputError, did_you_mean
+from asesc.pretrained.card import TEXTS
 
 #: Labels that can be trained on, with the unit of their target error.
 LABELS: dict[str, str] = {
@@ -24,9 +25,6 @@ LABELS: dict[str, str] = {
     "dipoles": "e Å",
     "fermi_level": "eV",
 }
-
-#: Texts of a model's card that the author knows.
-CARD_TEXTS = ("level_of_theory", "training_data", "limits", "licence", "citation")
 
 #: Ways to move the weights.
 METHODS = ("soap", "adamw")
@@ -169,7 +167,7 @@ class TrainingConfig:
     self_consistency : SelfConsistencyConfig
         Section of its own, for families whose density answers itself.
     card : mapping
-        Texts of the model card, keys :data:`CARD_TEXTS`.
+        Texts of the model card, keys :data:`~asesc.pretrained.card.TEXTS`.
     output : str
         Folder for checkpoints, log and the finished model; relative to the configuration file.
     dtype : str
@@ -224,11 +222,9 @@ class TrainingConfig:
             if not (isinstance(target, float | int) and target > 0):
                 raise InputError(f"target error of {label!r} is {target!r}, not a positive number")
         for key in self.card:
-            if key not in CARD_TEXTS:
-                near = did_you_mean(str(key), CARD_TEXTS)
-                raise InputError(
-                    f"unknown key {key!r} in card.{near} It has {', '.join(CARD_TEXTS)}"
-                )
+            if key not in TEXTS:
+                near = did_you_mean(str(key), TEXTS)
+                raise InputError(f"unknown key {key!r} in card.{near} It has {', '.join(TEXTS)}")
         if superfluous := self.final_targets.keys() - self.targets.keys():
             raise InputError(
                 f"final_targets names {sorted(superfluous)}, which targets does not; a label is "

@@ -28,9 +28,10 @@ from asesc.errors import InputError, did_you_mean
 from asesc.models import FAMILIES, Model
 from asesc.neighbors import find_edges
 from asesc.pretrained import Measure, ModelCard, load_model, save_model
+from asesc.pretrained.card import TEXTS
 from asesc.response import conjugacy_errors
 from asesc.system import atomic_number
-from asesc.training.config import CARD_TEXTS, LABELS, TrainingConfig
+from asesc.training.config import LABELS, TrainingConfig
 from asesc.training.data import (
     BatchDataset,
     BoundaryBatches,
@@ -67,8 +68,8 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
     An interrupted run continues after its last complete epoch when called again with the same
     configuration, and ends with the same weights as if it had not been interrupted. Data, targets,
     number of epochs, learning rate and weight decay may be changed meanwhile and hold from there
-    on. Every start writes its own
-    ``log/version_N/metrics.csv``. Deterministic for a seed on one machine.
+    on. Every start writes its own ``log/version_N/metrics.csv``. Deterministic for a seed on one
+    machine.
 
     Parameters
     ----------
@@ -379,7 +380,7 @@ def model_card(
         relative = 100 * errors["polarizability"].relative
         measures["polarizability_relative"] = Measure(relative, "%")
     fields = [float(np.linalg.norm(frame.electric_field)) for frame in frames]
-    texts = {key: config.card.get(key, "not stated") for key in CARD_TEXTS}
+    texts = {key: config.card.get(key, "not stated") for key in TEXTS}
     return ModelCard(
         name=config.name,
         charge_range=(min(charges), max(charges)),

@@ -195,6 +195,18 @@ def sample(host: Host) -> list[Atoms]:
     return frames
 
 
+def store(path: Path, name: str, vacancies: int, frames: list[Atoms], *, seed: int) -> None:
+    """Shuffle the geometries of a host, name them in their new order, and write them."""
+    frames = [frames[i] for i in np.random.default_rng(seed).permutation(len(frames))]
+    for number, atoms in enumerate(frames):
+        atoms.info |= {
+            "geometry_id": f"{name}-{number:03d}",
+            "charges": np.array(CHARGES[vacancies]),
+            "n_vacancies": vacancies,
+        }
+    write(path, frames, format="extxyz")
+
+
 def main() -> None:
     """Sample the hosts asked for, shuffle with a fixed seed and write."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
@@ -204,17 +216,8 @@ def main() -> None:
     options.out.mkdir(parents=True, exist_ok=True)
     for host in (hosts()[name] for name in options.hosts):
         path = options.out / f"sio2_{host.name}.xyz.xz"
-        if path.exists():
-            continue
-        frames = sample(host)
-        frames = [frames[i] for i in np.random.default_rng(6).permutation(len(frames))]
-        for number, atoms in enumerate(frames):
-            atoms.info |= {
-                "geometry_id": f"{host.name}-{number:03d}",
-                "charges": np.array(CHARGES[host.vacancies]),
-                "n_vacancies": host.vacancies,
-            }
-        write(path, frames, format="extxyz")
+        if not path.exists():
+            store(path, host.name, host.vacancies, sample(host), seed=6)
 
 
 if __name__ == "__main__":

@@ -10,10 +10,8 @@ import argparse
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 from ase import Atoms
-from ase.io import write
-from geometries_sio2 import CHARGES, first_oxygen, quartz, with_vacancy
+from geometries_sio2 import CHARGES, first_oxygen, quartz, store, with_vacancy
 from sampling import relaxed, snapshots
 
 from asesc import SCCalculator
@@ -25,7 +23,7 @@ COUNT = {1: 4, 0: 2}
 """Snapshots of every charge and temperature, by number of vacancies."""
 
 
-def sample(vacancies: int, model: str) -> Iterator[Atoms]:
+def sample(name: str, vacancies: int, model: str) -> Iterator[Atoms]:
     """Snapshots of dynamics in every charge state, each from what is relaxed at its charge."""
     crystal = quartz().repeat((2, 2, 1))
     atoms = with_vacancy(crystal, first_oxygen(crystal))[0] if vacancies else crystal
@@ -43,7 +41,7 @@ def sample(vacancies: int, model: str) -> Iterator[Atoms]:
                 seed=500 + 10 * charge + number,
             )
             for frame in frames:
-                frame.info = {"config_type": f"md{temperature:.0f}-q{charge}"}
+                frame.info = {"config_type": f"{name}-md{temperature:.0f}-q{charge}"}
                 yield frame
 
 
@@ -55,18 +53,9 @@ def main() -> None:
     options = parser.parse_args()
     for name, vacancies in HOSTS.items():
         path = options.out / f"sio2_{name}.xyz.xz"
-        if path.exists():
-            continue
-        frames = list(sample(vacancies, options.model))
-        frames = [frames[i] for i in np.random.default_rng(7).permutation(len(frames))]
-        for number, atoms in enumerate(frames):
-            atoms.info = {
-                "config_type": f"{name}-{atoms.info['config_type']}",
-                "geometry_id": f"{name}-{number:03d}",
-                "charges": np.array(CHARGES[vacancies]),
-                "n_vacancies": vacancies,
-            }
-        write(path, frames, format="extxyz")
+        if not path.exists():
+            frames = list(sample(name, vacancies, options.model))
+            store(path, name, vacancies, frames, seed=7)
 
 
 if __name__ == "__main__":
