@@ -61,6 +61,18 @@ def kpts_series(geometry_id: str, *grids: float) -> Series:
     )
 
 
+def slab_series(smearing: float) -> Series:
+    """Grids on a bare slab of aluminium."""
+    common = {"cutoff": 350.0, "smearing": smearing}
+    lengths = (29.0, 19.5, 14.5, 9.9)
+    return Series(
+        "al_water",
+        "al-bare-60-003",
+        FIELDS,
+        tuple(common | {"kpt_length": n} for n in lengths),
+    )
+
+
 SERIES = {
     "sio2-kpts": kpts_series("quartz35hex-007", 16.0, 10.0, 7.5),
     "sio2-kpts-600K": kpts_series("quartz35hex-014", 16.0),
@@ -77,19 +89,24 @@ SERIES = {
         "al_water",
         "al-films-60-000",
         FIELDS,
-        tuple({"cutoff": e, "kpt_length": 1.0} for e in (700.0, 500.0, 450.0, 400.0)),
+        tuple({"cutoff": e, "film_kpt_length": 1.0} for e in (900.0, 700.0, 600.0, 550.0, 500.0)),
     ),
-    "al_water-kpts": Series(
+    "al_water-film": Series(
+        "al_water",
+        "al-films-60-000",
+        FIELDS,
+        tuple({"cutoff": 500.0, "film_kpt_length": n} for n in (19.5, 9.9)),
+    ),
+    "al_water-kpts": slab_series(0.4),
+    "al_water-cold": slab_series(0.2),
+    "al_water-scf": Series(
         "al_water",
         "al-bare-60-003",
         FIELDS,
-        tuple({"cutoff": 350.0, "kpt_length": n} for n in (29.0, 19.5, 14.5, 9.9)),
-    ),
-    "al_water-warm": Series(
-        "al_water",
-        "al-bare-60-003",
-        FIELDS,
-        tuple({"cutoff": 350.0, "smearing": 0.4, "kpt_length": n} for n in (29.0, 19.5, 14.5, 9.9)),
+        tuple(
+            {"cutoff": 400.0, "kpt_length": 9.9, "density": d, "eigenstates": e}
+            for d, e in ((1e-5, 1e-8), (1e-4, 1e-5))
+        ),
     ),
 }
 

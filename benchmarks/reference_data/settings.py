@@ -27,13 +27,15 @@ class Settings:
     kpt_length : float, Angstrom
         Otherwise the smallest Monkhorst-Pack grid (even ones without Gamma) whose number of points
         times the height of the cell reaches this length along every periodic axis.
+    film_kpt_length : float, Angstrom, optional
+        The same for cells without metal, which need fewer points.
     smearing : float, eV
         Fermi-Dirac width; the energy label is the free energy E - TS.
     density : float, e per valence electron
         Convergence threshold of the density.
     eigenstates : float, eV^2 per valence electron
         Convergence threshold of the residuals of the bands. It is looser than GPAW's, which
-        changes forces by less than 1 meV/Angstrom (``sio2-scf`` in ``convergence.json``).
+        changes forces by less than 1 meV/Angstrom (``…-scf`` in ``convergence.json``).
     open_axis : bool
         Third axis open: dipole correction and field along z; otherwise periodic in all directions.
     special : bool
@@ -52,6 +54,7 @@ class Settings:
     eigenstates: float = 1e-6
     open_axis: bool = False
     special: bool = False
+    film_kpt_length: float | None = None
     xc: str = "PBE"
     max_iterations: int = 120
 
@@ -64,8 +67,14 @@ class Settings:
         if self.special:
             return np.array(SPECIAL_POINTS[_host(atoms)])
         heights = 1 / np.linalg.norm(atoms.cell.reciprocal(), axis=1)
-        grid = [int(np.ceil(self.kpt_length / height)) for height in heights]
+        film = self.film_kpt_length if not is_metallic(atoms) else None
+        grid = [int(np.ceil((film or self.kpt_length) / height)) for height in heights]
         return {"size": (grid[0], grid[1], 1 if self.open_axis else grid[2])}
+
+
+def is_metallic(atoms: Atoms) -> bool:
+    """Whether there is aluminium in a cell."""
+    return 13 in atoms.numbers
 
 
 def _host(atoms: Atoms) -> str:
@@ -77,6 +86,12 @@ SETTINGS = {
         "gpaw-pbe-pw500-special", cutoff=500.0, kpt_length=16.0, smearing=0.05, special=True
     ),
     "al_water": Settings(
-        "gpaw-pbe-pw500-k9.9", cutoff=500.0, kpt_length=9.9, smearing=0.2, open_axis=True
+        "gpaw-pbe-pw600-k19.5",
+        cutoff=600.0,
+        kpt_length=19.5,
+        film_kpt_length=9.9,
+        smearing=0.4,
+        eigenstates=1e-5,
+        open_axis=True,
     ),
 }

@@ -31,7 +31,7 @@ FORMAL = {"sio2": {14: 4.0, 8: -2.0}, "al_water": {13: 0.0, 1: 0.4, 8: -0.8}}
 dipole moment it has in the liquid."""
 ELEMENTS = {"sio2": (8, 14), "al_water": (1, 8, 13)}
 TARGETS = {"energy": 0.005, "forces": 0.05}
-DENSITY = {"charges": 0.01, "dipoles": 0.02}
+DENSITY = {"charges": 0.01, "dipoles": 0.01}
 SLAB = {"dipole": 0.03}
 LEVEL = {"fermi_level": 0.1}
 FINAL = {"energy": 0.001}
