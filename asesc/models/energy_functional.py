@@ -235,6 +235,7 @@ def _descend(surface: EnergySurface, start: Tensor) -> tuple[Tensor, Solution]:
         start / scale,
         layout=layout,
         options=near,
+        slope=lambda x: scale * surface.slope(x * scale),
         hessian=hessian if problem.is_small else None,
         convex=surface.atoms.is_convex,
         radius=torch.inf if surface.atoms.is_convex else _WITHIN_A_WELL,

@@ -165,6 +165,13 @@ class EnergySurface:
         return w - self.potential(self.flow(w).coefficients)
 
     @torch.no_grad()
+    def slope(self, w: Tensor) -> Tensor:
+        """∂E/∂w = S (w − u(p(w))), (N, M), at half the price of a derivative of the energy."""
+        flow = self.flow(w)
+        misfit = w - self.potential(flow.coefficients)
+        return susceptible(self.problem, self._response_at(flow), misfit)
+
+    @torch.no_grad()
     def scale(self, w: Tensor) -> Tensor:
         """Steps of w that cost about 1 eV, 1/√S_ii, or 1 where nothing responds: (N, M).
 

@@ -32,6 +32,7 @@ def minimise(
     *,
     layout: BlockLayout,
     options: SCFOptions | None = None,
+    slope: Map | None = None,
     hessian: Map | None = None,
     precondition: Map | None = None,
     convex: bool = False,
@@ -58,6 +59,8 @@ def minimise(
         decrease that the quadratic model still promises: the error of the energy. Where rounding of
         the energy hides that decrease and no step makes the gradient smaller, the gradient may stay
         above its tolerance; the solution's ``residual`` says so.
+    slope : callable, optional
+        ∂E/∂x, (N, M) → (N, M), where that costs less than a derivative of ``energy``.
     hessian : callable, optional
         ∂²E/∂x² as blocks (B, n·M, n·M); padding may hold anything.
     precondition : callable, optional
@@ -80,7 +83,7 @@ def minimise(
     options = options or SCFOptions()
     blocks = Blocks(layout, start)
     dense = hessian is not None and blocks.dimension <= options.dense_limit
-    surface = _Surface(energy, blocks, options, hessian if dense else None, precondition)
+    surface = _Surface(energy, slope, blocks, options, hessian if dense else None, precondition)
     search = _Search(surface, blocks.of(start.detach()), options, convex, radius)
     try:
         while bool(search.active.any()):
@@ -101,12 +104,14 @@ class _Surface:
     def __init__(
         self,
         energy: Map,
+        slope: Map | None,
         blocks: Blocks,
         options: SCFOptions,
         hessian: Map | None,
         precondition: Map | None,
     ) -> None:
-        self._energy, self._blocks, self._options = energy, blocks, options
+        self._energy, self._given_slope = energy, slope
+        self._blocks, self._options = blocks, options
         self._hessian, self._precondition = hessian, precondition
         self.tally, self.hessians = Tally(options.max_maps), 0
 
@@ -114,14 +119,22 @@ class _Surface:
         """E (B,) and ∂E/∂x (B, d)."""
         self._require_left()
         self.tally.maps += 1
-        rows = self._blocks.rows(x).detach().requires_grad_()
-        with torch.enable_grad():
-            value = self._energy(rows)
-            (gradient,) = torch.autograd.grad(value.sum(), rows)
-        value, gradient = value.detach(), self._blocks.of(gradient)
+        value, gradient = self._evaluated(self._blocks.rows(x).detach())
+        gradient = self._blocks.of(gradient)
         require_finite(torch.cat([value[:, None], gradient], dim=1), self.tally)
         self.tally.history.append(float(gradient.abs().max()))
         return value, gradient
+
+    def _evaluated(self, rows: Tensor) -> tuple[Tensor, Tensor]:
+        """E and ∂E/∂x in rows, without graph."""
+        if self._given_slope is not None:
+            with torch.no_grad():
+                return self._energy(rows), self._given_slope(rows)
+        rows.requires_grad_()
+        with torch.enable_grad():
+            value = self._energy(rows)
+            (gradient,) = torch.autograd.grad(value.sum(), rows)
+        return value.detach(), gradient
 
     def model(self, x: Tensor, gradient: Tensor) -> DenseModel | ProductModel:
         """The quadratic model of E at x."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 #: Curvatures within this fraction of the largest count as zero.
 _FLAT = 1e-10
-_BISECTIONS = 80
+_BISECTIONS, _ROUNDING = 80, 1e-12
 #: A first step this long means no curvature against the slope.
 _ENDLESS = 1e8
 #: Lanczos vectors that look for negative curvature, and products for one step.
@@ -85,16 +85,27 @@ class DenseModel:
 
 
 def _shift(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
-    """σ of :meth:`DenseModel._constrained` by bisection, (B,)."""
+    """σ of :meth:`DenseModel._constrained`, (B,): Newton's method for 1/|s(σ)| = 1/radius, which is
+    nearly linear in σ, kept in a bracket by bisection."""
     low = (-values[:, 0]).clamp(min=0)
     high = low + torch.linalg.vector_norm(slope, dim=-1) / radius
     inside = (values[:, 0] > 0) & (torch.linalg.vector_norm(slope / values, dim=-1) <= radius)
+    sigma = 0.5 * (low + high)
     for _ in range(_BISECTIONS):
-        sigma = 0.5 * (low + high)
-        ratio = torch.where(slope == 0, 0, slope / (values + sigma[:, None]))
-        too_long = torch.linalg.vector_norm(ratio, dim=-1) > radius
+        shifted = values + sigma[:, None]
+        s = torch.where(slope == 0, 0, slope / shifted)
+        length = torch.linalg.vector_norm(s, dim=-1)
+        too_long = length > radius
         low, high = torch.where(too_long, sigma, low), torch.where(too_long, high, sigma)
-    return torch.where(inside, 0, high)
+        found = (length - radius).abs() <= _ROUNDING * radius
+        if bool((inside | found | (high - low <= _ROUNDING * high)).all()):
+            break
+        ahead = length**2 / (s * s / shifted).sum(-1) * (length / radius - 1)
+        newton = sigma + ahead
+        safe = (newton > low) & (newton < high)
+        trial = torch.where(safe, newton, 0.5 * (low + high))
+        sigma = torch.where(found, sigma, trial)
+    return torch.where(inside, 0, sigma)
 
 
 class ProductModel:
