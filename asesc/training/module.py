@@ -144,7 +144,7 @@ class Training(lightning.LightningModule):
         checkpoint["hyperparameters"] = self.model.hyperparameters
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model or method; take over a changed learning rate."""
+        """Refuse the checkpoint of another model, method or longer run; take over changed rates."""
         ours = {"family": self.model.family, "hyperparameters": self.model.hyperparameters}
         differing = [name for name, value in ours.items() if checkpoint.get(name) != value]
         if differing:
@@ -160,7 +160,19 @@ class Training(lightning.LightningModule):
                 f"{checkpoint['method']}, whose averages mean nothing to {method}. Keep the "
                 "method, choose another output folder, or start anew with --fresh"
             )
+        self._require_epochs_left(checkpoint["epoch"] + 1)
         self._take_over_rates(checkpoint)
+
+    def _require_epochs_left(self, done: int) -> None:
+        """Refuse to pass off a longer run as the one that the configuration describes."""
+        wanted = self._config.optimiser.epochs
+        if done > wanted:
+            raise InputError(
+                f"the run in {self._config.output!r} has gone through {done} epochs, and "
+                f"optimiser.epochs is {wanted}: its weights are not those of the shorter run. "
+                f"Write epochs: {done} to take them as they are, choose another output folder, or "
+                "start anew with --fresh"
+            )
 
     def _take_over_rates(self, checkpoint: dict[str, Any]) -> None:
         """Let rates of the configuration hold, where a checkpoint would bring back its own."""

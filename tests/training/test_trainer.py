@@ -358,6 +358,17 @@ def test_another_method_cannot_go_on(tmp_path):
         run(path)
 
 
+def test_a_longer_run_is_not_passed_off_as_a_shorter_one(tmp_path):
+    path = write_run(tmp_path, n_frames=2, optimiser={"epochs": 2})
+    _, before = run(path)
+    changed(path, "optimiser", epochs=1)
+    with pytest.raises(InputError, match="gone through 2 epochs, and optimiser.epochs is 1"):
+        run(path)
+    changed(path, "optimiser", epochs=2)
+    _, after = run(path)
+    torch.testing.assert_close(after, before, rtol=0, atol=0)
+
+
 def test_a_run_that_explodes_stops_and_keeps_its_last_checkpoint(tmp_path):
     path = write_run(tmp_path, "LocalCharges", n_frames=2, optimiser={"epochs": 1})
     _, good = run(path)
