@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 from ase.io import read
-from entrants import Entrant
+from entrants import DENSITY, Entrant
 from splits import is_reference
 
 from asesc import load_model
@@ -42,9 +42,10 @@ def predict(model: Model, frame: Frame) -> dict[str, np.ndarray]:
 def measure(folder: Path, entrant: Entrant, frames: Path) -> dict[str, Any]:
     """Root mean square errors of a trained entrant, in eV, Å and e; energies per atom.
 
-    ``change_energy`` and ``change_forces`` are errors of E(Q) − E(0) or E(field) − E(0) at one
-    geometry, and of the forces likewise; ``by_charge`` holds energy and forces per charge. A frame
-    that does not converge is counted and left out.
+    Formal charges are no Hirshfeld charges and are not compared with them. ``change_energy`` and
+    ``change_forces`` are errors of E(Q) − E(0) or E(field) − E(0) at one geometry, and of the
+    forces likewise; ``by_charge`` holds energy and forces per charge. A frame that does not
+    converge is counted and left out.
     """
     model = load_model(folder, dtype="float64")
     structures, pairs = read(frames, ":"), defaultdict(list)
@@ -64,11 +65,13 @@ def measure(folder: Path, entrant: Entrant, frames: Path) -> dict[str, Any]:
             continue
         pairs[atoms.info["geometry_id"]].append((atoms, frame.labels, found))
     every = [pair for group in pairs.values() for pair in group]
+    formal = set(DENSITY) if entrant.family == "FixedCharges" else set()
+    compared = [label for label in LABELS if label not in formal and _has(every, label)]
     return {
         "frames": len(every),
         "refused": len(refused),
         "unconverged": unconverged,
-        "errors": {label: rms(_differences(every, label)) for label in LABELS if _has(every, label)}
+        "errors": {label: rms(_differences(every, label)) for label in compared}
         | changes(pairs.values()),
         "by_charge": {
             str(charge): {

@@ -32,8 +32,10 @@ def write_report(system: str, results: Mapping[str, Any], folder: Path) -> None:
     parts = [error_table(results), *state_tables(system, results)]
     if physics:
         parts.append(_TABLES[system](physics))
-        figure = Figure(figsize=(11.0, 4.2), layout="constrained")
-        _FIGURES[system](physics, *figure.subplots(1, 2))
+        figure = Figure(figsize=(14.0, 4.2), layout="constrained")
+        errors, *others = figure.subplots(1, 3)
+        draw_errors(results, errors)
+        _FIGURES[system](physics, *others)
         figure.savefig(folder / f"{system}.png", dpi=150)
     for name, result in results.items():
         for what in ("errors", "physics"):
@@ -176,6 +178,23 @@ def al_water_table(physics: Mapping[str, Any]) -> str:
         "drift, meV/(atom ps)",
     ]
     return table(header, rows)
+
+
+def draw_errors(results: Mapping[str, Any], axes: Axes) -> None:
+    """Errors of the forces and of what charge or field change in them, by family."""
+    measured = {n: r["errors"]["errors"] for n, r in results.items() if "failed" not in r["errors"]}
+    rows = np.arange(len(measured))
+    for n, (key, label) in enumerate((("forces", "F"), ("change_forces", "ΔF"))):
+        values = [1e3 * found.get(key, np.nan) for found in measured.values()]
+        axes.barh(rows + 0.2 * (2 * n - 1), values, 0.38, label=label)
+    sizes = [1e3 * e["change_forces_label"] for e in measured.values() if "change_forces" in e]
+    if sizes:
+        axes.axvline(sizes[0], color="k", ls=":", lw=1.2, label="size of ΔF")
+    axes.set_yticks(rows, measured, fontsize=8)
+    axes.invert_yaxis()
+    axes.set(xlabel="error on held-out frames (meV/Å)")
+    axes.legend(fontsize=8)
+    axes.grid(alpha=0.25)
 
 
 def draw_sio2(physics: Mapping[str, Any], left: Axes, right: Axes) -> None:
