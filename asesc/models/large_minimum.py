@@ -13,10 +13,10 @@ from asesc.solvers import Solution, Stage, solve_response
 
 #: Change of the density by a Newton step, e Å^l, after which steps of full accuracy finish.
 _NEAR = 1e-4
-#: Accuracy of a step, relative to what is left.
-_FORCING = 0.1
-#: Sufficient decrease per slope, and the shortest step.
-_DECREASE, _SHORTEST = 1e-4, 1e-6
+#: Accuracy of a step relative to what is left, at first and at last.
+_FORCING, _FINEST = 0.1, 1e-5
+#: Sufficient decrease per slope, and lengths of steps: too short to go on with such, and for none.
+_DECREASE, _CRAWLING, _SHORTEST = 1e-4, 0.1, 1e-6
 #: Rounding of an energy, relative to 1 eV and itself.
 _NOISE = 1e-11
 
@@ -30,7 +30,9 @@ def descend_by_response(surface: EnergySurface, start: Tensor) -> tuple[Tensor, 
         δ = −(1 + K S)⁻¹ r = K (1 + S K)⁻¹ S r − r,
 
     leads downhill, since δ·S r = −r·S (1 + K S)⁻¹ r and that matrix is symmetric and not negative;
-    it is shortened until the energy falls enough. The Hessian S + S K S is ill-conditioned in large
+    it is shortened until the energy falls enough. Where little is left of it, the step is solved
+    more accurately: along atoms to which hardly anything flows a rough one need not lead downhill,
+    or turns where the functional bends. The Hessian S + S K S is ill-conditioned in large
     structures: S, a graph Laplacian, moves little charge along long waves. 1 + S K is not, so that
     the products of a step hardly grow with the size (:func:`~asesc.solvers.solve_response`).
 
@@ -53,12 +55,32 @@ class _Descent:
         self._surface = replace(surface, coulomb=self._coulomb)
         self._options, self._system = surface.problem.options, surface.problem.system
         self.w, self.is_near, self._maps = start, False, 0
+        self._forcing = _FORCING
         self._energy, self._residual = self._look(start)
         self._history = [float(self._residual.abs().max())]
 
     def advance(self) -> None:
         """One step of every structure."""
         step, slope, moved = self._step()
+        length, trial = self._line_search(step, slope)
+        shortest = float(length.min())
+        if shortest < _CRAWLING and self._forcing > _FINEST:
+            self._forcing *= 0.1
+            if shortest < _SHORTEST:
+                return
+        elif shortest < _SHORTEST:
+            raise self._failure("no step lowers the energy", "check the geometry")
+        self.is_near = moved < _NEAR and bool((length == 1).all())
+        self.w, self._energy, self._residual = trial
+        self._history.append(float(self._residual.abs().max()))
+
+    def _line_search(
+        self, step: Tensor, slope: Tensor
+    ) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """How much of every structure's step lowers its energy enough, and what is there.
+
+        The search ends where the least length is below the shortest.
+        """
         noise = _NOISE * (1 + self._energy.abs())
         blind = slope.abs() < 10 * noise  # the energy cannot tell any more
         length = torch.ones_like(self._energy)
@@ -67,14 +89,9 @@ class _Descent:
             energy, residual = self._look(trial)
             falls = energy <= self._energy + _DECREASE * length * slope + noise
             short = ~(falls | (blind & energy.isfinite()))
-            if not bool(short.any()):
-                break
             length = torch.where(short, 0.3 * length, length)
-            if bool((length < _SHORTEST).any()):
-                raise self._failure("no step lowers the energy", "check the geometry")
-        self.is_near = moved < _NEAR and bool((length == 1).all())
-        self.w, self._energy, self._residual = trial, energy, residual
-        self._history.append(float(residual.abs().max()))
+            if not bool(short.any()) or bool((length < _SHORTEST).any()):
+                return length, (trial, energy, residual)
 
     def _step(self) -> tuple[Tensor, Tensor, float]:
         """δ (N, M), its slope δ·∂E/∂w (B,), and how far it would move the density, e Å^l."""
@@ -84,7 +101,7 @@ class _Descent:
         size = layout.pad(drive).abs().flatten(1).amax(1)
         # Every structure is solved to the same relative accuracy.
         scale = torch.where(size > 0, size, 1.0)[batch, None]
-        patient = replace(self._options, tolerance=_FORCING, max_maps=self._left())
+        patient = replace(self._options, tolerance=self._forcing, max_maps=self._left())
         try:
             answer, _ = solve_response(
                 susceptibility, stiffness, drive / scale, layout=layout, options=patient

@@ -5,10 +5,8 @@ from functools import cache
 
 import pytest
 import torch
-from ase.build import molecule
 from builders import NUMBERS, random_model
 from functional_models import PlacedCharge, quadratic_twin
-from watched_water import gentle_model
 
 from asesc.electrostatics import boundary_for
 from asesc.errors import InputError, SCFError
@@ -19,7 +17,6 @@ from asesc.models.moments import coefficients_of
 from asesc.response import energy_and_forces, polarizability
 from asesc.response.polarizability import field_derivative
 from asesc.solvers import SCFOptions
-from asesc.system import System, joined
 from asesc.testing import check_model, example_system
 from asesc.testing.structures import ALL_PBC
 from asesc.testing.torture import hard_input
@@ -234,60 +231,6 @@ def test_errors_of_energy_and_forces_scale_as_the_first_and_second_power_of_the_
     assert energies[0] / energies[1] == pytest.approx(100, rel=0.1)
     assert forces[0] / forces[1] == pytest.approx(10, rel=0.1)
     assert forces[1] / forces[2] == pytest.approx(10, rel=0.1)
-
-
-@pytest.mark.parametrize("pbc", [FREE, SHEET])
-def test_products_find_the_same_minimum_as_matrices(pbc):
-    """Beyond the dense limit: Newton steps, minimum and derivatives by response solves."""
-    model, system = random_model("EnergyFunctional"), example_system(NUMBERS, pbc)
-    positions = system.positions.clone().requires_grad_()
-    moved = replace(system, positions=positions, charge=system.charge + 1)
-    results = []
-    for limit in (1500, 0):
-        prediction = model(moved, scf=SCFOptions(dense_limit=limit))
-        level = prediction.chemical_potential.sum()  # whose derivative drives a net charge
-        known = prediction.energy.sum() + prediction.dipole.sum() + level
-        (slope,) = torch.autograd.grad(known, positions)
-        results.append((prediction.energy.detach(), prediction.density.coefficients, slope))
-    for dense, matrix_free in zip(*results, strict=True):
-        torch.testing.assert_close(matrix_free, dense, atol=1e-7, rtol=0)
-
-
-def test_products_do_not_grow_with_the_structure():
-    """Long waves cost nothing extra: 12 and 324 disordered molecules of water."""
-    products = []
-    for copies in ((3, 2, 2), (9, 6, 6)):
-        atoms = molecule("H2O")
-        atoms.set_cell([3.2, 3.1, 3.0])
-        atoms.pbc = True
-        atoms *= copies
-        atoms.rattle(0.1, seed=1)
-        options = SCFOptions(dense_limit=0, tolerance=1e-6)
-        solution = gentle_model("EnergyFunctional")(System.from_atoms(atoms), scf=options).solution
-        assert solution.method == "response Newton"
-        products.append(solution.stages[0].products)
-    assert 5 < products[1] <= 1.5 * products[0]  # the edge is three times as long
-
-
-def test_structures_of_a_batch_are_searched_side_by_side():
-    """One that is almost solved beside one that is not, without charges and with."""
-    calm, wild = (example_system(NUMBERS, FREE, seed=seed) for seed in range(2))
-    options = SCFOptions(dense_limit=0, tolerance=1e-9)
-    for lmax in (0, 1):
-        model = random_model("EnergyFunctional", lmax=lmax)
-        alone = [model(system, scf=options).density.coefficients for system in (calm, wild)]
-        start = torch.cat([alone[0], torch.zeros_like(alone[1])]).detach()
-        both = joined([calm, replace(wild, charge=wild.charge + 1)])
-        charged = model(both.split()[1], scf=options).density.coefficients
-        together = model(both, scf=options, start=start).density.coefficients
-        expected = torch.cat([alone[0], charged])
-        torch.testing.assert_close(together, expected, atol=1e-7, rtol=0)
-
-
-def test_a_search_that_may_not_go_on_says_so():
-    options = SCFOptions(dense_limit=0, max_maps=6)
-    with pytest.raises(SCFError, match=r"after \d+ energies and \d+ products"):
-        random_model("EnergyFunctional")(example_system(NUMBERS, FREE), scf=options)
 
 
 def test_a_loose_tolerance_still_gives_exact_forces():
