@@ -362,7 +362,7 @@ def test_a_longer_run_is_not_passed_off_as_a_shorter_one(tmp_path):
     path = write_run(tmp_path, n_frames=2, optimiser={"epochs": 2})
     _, before = run(path)
     changed(path, "optimiser", epochs=1)
-    with pytest.raises(InputError, match="gone through 2 epochs, and optimiser.epochs is 1"):
+    with pytest.raises(InputError, match=r"gone through 2 epochs, and optimiser\.epochs is 1"):
         run(path)
     changed(path, "optimiser", epochs=2)
     _, after = run(path)
