@@ -39,7 +39,7 @@ def predict(model: Model, frame: Frame) -> dict[str, np.ndarray]:
     return {key: value.detach().numpy() for key, value in values.items()}
 
 
-def measure(folder: Path, entrant: Entrant, frames: Path) -> dict[str, Any]:
+def measure(name: Path | str, entrant: Entrant, frames: Path) -> dict[str, Any]:
     """Root mean square errors of a trained entrant, in eV, Å and e; energies per atom.
 
     Formal charges are no Hirshfeld charges and are not compared with them. ``change_energy`` and
@@ -47,7 +47,7 @@ def measure(folder: Path, entrant: Entrant, frames: Path) -> dict[str, Any]:
     forces likewise; ``by_charge`` holds energy and forces per charge. A frame that does not
     converge is counted and left out.
     """
-    model = load_model(folder, dtype="float64")
+    model = load_model(name, dtype="float64")
     structures, pairs = read(frames, ":"), defaultdict(list)
     unconverged, refused = [], []
     for atoms, frame in zip(structures, read_frames(frames), strict=True):

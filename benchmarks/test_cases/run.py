@@ -3,6 +3,7 @@
 Everything lands in one folder; an interrupted run goes on where it stopped when called again::
 
     python benchmarks/test_cases/run.py sio2 --out runs/sio2
+    python benchmarks/test_cases/run.py sio2 --out runs/sio2 --also silica-vacancy
     python benchmarks/test_cases/run.py al_water --out runs/al_water --steps 2000
 
 The folder keeps the frames and the budget it began with. Take a new one when the data have grown.
@@ -15,7 +16,7 @@ import json
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -31,14 +32,14 @@ from entrants import Budget, Entrant
 from report import write_report
 from splits import DATA, write_split
 
-from asesc import SCCalculator
+from asesc import SCCalculator, load_model
 from asesc.allocator import keep_freed_memory
 from asesc.errors import AsescError
 
 _LOG = logging.getLogger("test_cases")
 
 
-def physics(system: str, model: Path, folder: Path, options: argparse.Namespace) -> dict:
+def physics(system: str, model: Path | str, folder: Path, options: argparse.Namespace) -> dict:
     """Checks beyond error tables; those of SiO2 only for families whose charge varies."""
     calc = SCCalculator(model, allow_extrapolation=True, allow_fractional_charge=True)
     # The physics looks at all frames: answers, not errors, are compared.
@@ -81,6 +82,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=DATA)
     parser.add_argument("--families", nargs="*", help="rows of the table; default: all")
+    parser.add_argument("--also", nargs="*", default=[], help="models trained elsewhere")
     parser.add_argument("--epochs", type=int, default=Budget.epochs)
     parser.add_argument("--backbone-epochs", type=int, default=Budget.backbone_epochs)
     parser.add_argument("--steps", type=int, default=0, help="of dynamics of 500 atoms")
@@ -120,10 +122,19 @@ def compare(options: argparse.Namespace) -> None:
             _LOG.warning("%s: training failed: %s", entrant.name, error)
             continue
         _LOG.info("%s trained: %.0f s", entrant.name, time.process_time() - start)
-        found = results_of(folder, entrant)
-        kept(found["errors"], lambda m=model, e=entrant: errors.measure(m, e, test))
-        kept(found["physics"], lambda m=model: physics(system, m, folder, options))
-        write_report(system, finished(system, folder), folder)
+        study(entrant, model, test, options)
+    for name in options.also:
+        study(Entrant(name, load_model(name).family), name, test, options)
+
+
+def study(entrant: Entrant, model: Path | str, test: Path, options: argparse.Namespace) -> None:
+    """Errors and physics of one trained model, and the report with it."""
+    system, folder = options.system, options.out
+    found = results_of(folder, entrant)
+    kept(found["errors"], lambda: errors.measure(model, entrant, test))
+    kept(found["physics"], lambda: physics(system, model, folder, options))
+    rows = [entrant.name for entrant in entrants.entrants(system)]
+    write_report(system, finished([*rows, *options.also], folder), folder)
 
 
 def results_of(folder: Path, entrant: Entrant) -> dict[str, Path]:
@@ -132,9 +143,9 @@ def results_of(folder: Path, entrant: Entrant) -> dict[str, Path]:
     return {name: folder / "results" / f"{entrant.slug}_{name}.json" for name in names}
 
 
-def finished(system: str, folder: Path) -> dict[str, dict[str, Any]]:
-    """Results of every entrant that has all of them, also from earlier runs."""
-    files = {e.name: results_of(folder, e) for e in entrants.entrants(system)}
+def finished(rows: Sequence[str], folder: Path) -> dict[str, dict[str, Any]]:
+    """Results of every row that has all of them, also from earlier runs."""
+    files = {name: results_of(folder, Entrant(name, "")) for name in rows}
     return {
         name: {what: json.loads(path.read_text()) for what, path in found.items()}
         for name, found in files.items()
