@@ -148,4 +148,4 @@ def test_silica_vacancy(play):
     np.testing.assert_allclose(changes, wanted, atol=0.15)
     np.testing.assert_allclose(names["shares"], names["wanted_shares"], atol=0.05)
     # Closed, half open, open: the neutral vacancy is a bond of 2.4 Å.
-    np.testing.assert_allclose(names["relaxed"], [2.40, 2.80, 4.26], atol=0.1)
+    np.testing.assert_allclose(names["relaxed"], [2.41, 2.90, 4.51], atol=0.1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,7 +30,7 @@ def write_report(system: str, results: Mapping[str, Any], folder: Path) -> None:
         for name, result in results.items()
         if result["physics"] and "failed" not in result["physics"]
     }
-    parts = [error_table(results), *state_tables(system, results)]
+    parts = [heading(system, folder), error_table(results), *state_tables(system, results)]
     if physics:
         parts.append(_TABLES[system](physics))
         figure = Figure(figsize=(14.0, 4.2), layout="constrained")
@@ -42,6 +43,19 @@ def write_report(system: str, results: Mapping[str, Any], folder: Path) -> None:
             if "failed" in result[what]:
                 parts.append(f"{name}, {what}: {result[what]['failed']}")
     (folder / f"{system}.md").write_text("\n\n".join(parts) + "\n")
+
+
+def heading(system: str, folder: Path) -> str:
+    """What was trained, and on what."""
+    train, test = ((folder / f).read_text().count("Lattice=") for f in ("train.xyz", "test.xyz"))
+    budget = json.loads((folder / "budget.json").read_text())
+    return (
+        f"# Families on the test case {system}\n\n"
+        f"Written by `benchmarks/test_cases/run.py {system} --epochs {budget['epochs']}`: {train} "
+        f"frames to train on, {test} held out, {budget['epochs']} epochs in batches of "
+        f"{budget['batch_size']} from one backbone. F are forces, Δ what charge or field change; "
+        "all errors are root mean squares on the held-out frames."
+    )
 
 
 def table(header: list[str], rows: list[list[Any]]) -> str:
