@@ -10,10 +10,14 @@ from ase import Atoms
 from ase.build import molecule
 from ase.io import write
 from builders import random_model
+from safetensors.torch import load_file
+from torch import Tensor
 
 from asesc.models import Model
+from asesc.pretrained import ModelCard
 from asesc.response import born_effective_charges, energy_and_forces, polarizability
 from asesc.system import System
+from asesc.training import TrainingConfig, read_config, train
 from asesc.training.data import Frame, _frame
 
 ALL_LABELS = frozenset(
@@ -105,3 +109,15 @@ def write_run(
     path = folder / "student.yaml"
     path.write_text(yaml.safe_dump(config))
     return path
+
+
+def shipped(config: TrainingConfig) -> dict[str, Tensor]:
+    """The weights on disk."""
+    return load_file(Path(config.output) / "student" / "weights.safetensors")
+
+
+def run(path: Path, **options: Any) -> tuple[ModelCard, dict[str, Tensor]]:
+    """Train quietly; the card and the weights on disk."""
+    config = read_config(path)
+    card = train(config, progress=False, **options)
+    return card, shipped(config)

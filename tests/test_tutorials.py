@@ -145,7 +145,7 @@ def test_silica_vacancy(play):
     assert names["slope"] == pytest.approx(-names["level"], abs=0.02)
     np.testing.assert_allclose(names["energies"], names["reference"], atol=0.27)  # eV, 35 atoms
     changes, wanted = (e[:, 1:] - e[:, :1] for e in (names["energies"], names["reference"]))
-    np.testing.assert_allclose(changes, wanted, atol=0.15)
+    np.testing.assert_allclose(changes, wanted, atol=0.17)
     np.testing.assert_allclose(names["shares"], names["wanted_shares"], atol=0.05)
     # Closed, half open, open: the neutral vacancy is a bond of 2.4 Å.
     np.testing.assert_allclose(names["relaxed"], [2.41, 2.90, 4.51], atol=0.1)

@@ -166,7 +166,7 @@ class EnergySurface:
 
     @torch.no_grad()
     def slope(self, w: Tensor) -> Tensor:
-        """∂E/∂w = S (w − u(p(w))), (N, M), at half the price of a derivative of the energy."""
+        """∂E/∂w = S (w − u(p(w))), (N, M), without graph."""
         flow = self.flow(w)
         misfit = w - self.potential(flow.coefficients)
         return susceptible(self.problem, self._response_at(flow), misfit)

@@ -13,10 +13,12 @@ from asesc.solvers import Solution, Stage, solve_response
 
 #: Change of the density by a Newton step, e Å^l, after which steps of full accuracy finish.
 _NEAR = 1e-4
-#: Accuracy of a step relative to what is left, at first and at last.
+#: Accuracy of a step relative to what is left: at first, and after it was raised often.
 _FORCING, _FINEST = 0.1, 1e-5
-#: Sufficient decrease per slope, and lengths of steps: too short to go on with such, and for none.
-_DECREASE, _CRAWLING, _SHORTEST = 1e-4, 0.1, 1e-6
+#: Sufficient decrease per slope.
+_DECREASE = 1e-4
+#: Parts of a step: below the first it is solved better from then on, the second ends the search.
+_CRAWLING, _SHORTEST = 0.1, 1e-6
 #: Rounding of an energy, relative to 1 eV and itself.
 _NOISE = 1e-11
 
@@ -65,7 +67,7 @@ class _Descent:
         length, trial = self._line_search(step, slope)
         shortest = float(length.min())
         if shortest < _CRAWLING and self._forcing > _FINEST:
-            self._forcing *= 0.1
+            self._forcing = max(_FINEST, 0.1 * self._forcing)
             if shortest < _SHORTEST:
                 return
         elif shortest < _SHORTEST:
@@ -83,7 +85,7 @@ class _Descent:
         """
         noise = _NOISE * (1 + self._energy.abs())
         blind = slope.abs() < 10 * noise  # the energy cannot tell any more
-        length = torch.ones_like(self._energy)
+        length = torch.where((slope < 0) | blind, 1.0, 0.0)  # a rough step may lead uphill
         while True:
             trial = self.w + length[self._system.batch, None] * step
             energy, residual = self._look(trial)

@@ -10,7 +10,8 @@ from torch import Tensor
 
 #: Curvatures within this fraction of the largest count as zero.
 _FLAT = 1e-10
-_BISECTIONS, _ROUNDING = 80, 1e-12
+#: Trials for the shift of a step, and the relative accuracy at which they end.
+_TRIALS, _ROUNDING = 80, 1e-12
 #: A first step this long means no curvature against the slope.
 _ENDLESS = 1e8
 #: Lanczos vectors that look for negative curvature, and products for one step.
@@ -62,13 +63,14 @@ class DenseModel:
         newton = torch.linalg.vector_norm(slope / values, dim=-1)
         endless = torch.isinf(radius) & ((lowest < 0) | ~(newton < _ENDLESS))
         radius = torch.where(endless, 1.0, radius)
-        sigma = _shift(values, slope, radius)
-        s = torch.where(slope == 0, 0, -slope / (values + sigma[:, None]))
-        gap = radius**2 - (s * s).sum(-1)
-        rest = torch.where((lowest < 0) & (gap > 0), gap.clamp(min=0).sqrt(), 0)
-        s[:, 0] = s[:, 0] + torch.where(slope[:, 0] > 0, -rest, rest)
+        shifted, sigma = _shifted(values, slope, radius)
+        s = torch.where(slope == 0, 0, -slope / shifted)
+        # Against negative curvature the step always reaches the radius.
+        along = (radius**2 - (s[:, 1:] ** 2).sum(-1)).clamp(min=0).sqrt()
+        along = torch.where(slope[:, 0] > 0, -along, along)
+        s[:, 0] = torch.where(lowest < 0, along, s[:, 0])
         predicted = -(slope * s + 0.5 * values * s * s).sum(-1)
-        return Step(torch.einsum("bij,bj->bi", vectors, s), predicted, (sigma > 0) | (rest > 0))
+        return Step(torch.einsum("bij,bj->bi", vectors, s), predicted, sigma > 0)
 
     def lowest(self) -> tuple[Tensor, Tensor]:
         """Lowest curvature (B,), 0 where it is zero within rounding, and its direction (B, d)."""
@@ -84,28 +86,33 @@ class DenseModel:
         return self._eigen
 
 
-def _shift(values: Tensor, slope: Tensor, radius: Tensor) -> Tensor:
-    """σ of :meth:`DenseModel._constrained`, (B,): Newton's method for 1/|s(σ)| = 1/radius, which is
-    nearly linear in σ, kept in a bracket by bisection."""
-    low = (-values[:, 0]).clamp(min=0)
-    high = low + torch.linalg.vector_norm(slope, dim=-1) / radius
+def _shifted(values: Tensor, slope: Tensor, radius: Tensor) -> tuple[Tensor, Tensor]:
+    """Curvatures + σ (B, d) and σ (B,) of :meth:`DenseModel._constrained`.
+
+    Newton's method for 1/|s(σ)| = 1/radius, which is nearly linear in σ, kept in a bracket by
+    bisection. What σ adds beyond the lowest negative curvature is the unknown: where it is tiny, as
+    near a saddle point, nothing cancels. The step is never longer than the radius.
+    """
+    floor = values[:, 0].clamp(max=0)
+    above = values - floor[:, None]
+    low, high = torch.zeros_like(floor), torch.linalg.vector_norm(slope, dim=-1) / radius
     inside = (values[:, 0] > 0) & (torch.linalg.vector_norm(slope / values, dim=-1) <= radius)
-    sigma = 0.5 * (low + high)
-    for _ in range(_BISECTIONS):
-        shifted = values + sigma[:, None]
+    trial = 0.5 * high
+    for _ in range(_TRIALS):
+        shifted = above + trial[:, None]
         s = torch.where(slope == 0, 0, slope / shifted)
         length = torch.linalg.vector_norm(s, dim=-1)
         too_long = length > radius
-        low, high = torch.where(too_long, sigma, low), torch.where(too_long, high, sigma)
-        found = (length - radius).abs() <= _ROUNDING * radius
-        if bool((inside | found | (high - low <= _ROUNDING * high)).all()):
+        low, high = torch.where(too_long, trial, low), torch.where(too_long, high, trial)
+        if bool((inside | (high - low <= _ROUNDING * high)).all()):
             break
         ahead = length**2 / (s * s / shifted).sum(-1) * (length / radius - 1)
-        newton = sigma + ahead
+        # A hair beyond Newton's point, so that both ends of the bracket close in.
+        newton = trial + ahead + torch.where(too_long, _ROUNDING, -_ROUNDING) * trial
         safe = (newton > low) & (newton < high)
         trial = torch.where(safe, newton, 0.5 * (low + high))
-        sigma = torch.where(found, sigma, trial)
-    return torch.where(inside, 0, sigma)
+    sigma = torch.where(inside, 0, high - floor)
+    return torch.where(inside[:, None], values, above + high[:, None]), sigma
 
 
 class ProductModel:

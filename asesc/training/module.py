@@ -144,7 +144,7 @@ class Training(lightning.LightningModule):
         checkpoint["hyperparameters"] = self.model.hyperparameters
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Refuse the checkpoint of another model, method or longer run; take over changed rates."""
+        """Refuse checkpoints of another model or method and of longer runs; keep changed rates."""
         ours = {"family": self.model.family, "hyperparameters": self.model.hyperparameters}
         differing = [name for name, value in ours.items() if checkpoint.get(name) != value]
         if differing:
@@ -160,10 +160,11 @@ class Training(lightning.LightningModule):
                 f"{checkpoint['method']}, whose averages mean nothing to {method}. Keep the "
                 "method, choose another output folder, or start anew with --fresh"
             )
-        self._require_epochs_left(checkpoint["epoch"] + 1)
+        # Checkpoints are of ends of epochs, before Lightning counts the epoch as done.
+        self._refuse_longer_run(checkpoint["epoch"] + 1)
         self._take_over_rates(checkpoint)
 
-    def _require_epochs_left(self, done: int) -> None:
+    def _refuse_longer_run(self, done: int) -> None:
         """Refuse to pass off a longer run as the one that the configuration describes."""
         wanted = self._config.optimiser.epochs
         if done > wanted:

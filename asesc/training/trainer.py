@@ -87,7 +87,7 @@ def train(config: TrainingConfig, *, resume: bool = True, progress: bool = True)
     ------
     InputError
         For data without the labels asked for or that the model cannot take, an unknown family or
-        keyword of it, or a checkpoint of another model in the output folder.
+        keyword of it, or a checkpoint of another model or of more epochs in the output folder.
     ModelFormatError
         If the card could not be written in the end.
     IllPosedError

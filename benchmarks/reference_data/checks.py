@@ -2,6 +2,7 @@
 
 import json
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 from frames import geometry
@@ -51,26 +52,32 @@ def dipole_check(name: str, *, field: float) -> dict:
     }
 
 
-CHECKS = {
-    "film_dipole": lambda: dipole_check("al-films-60-000", field=0.1),
-    "film_force_in_field": lambda: force_check(
-        "al_water", "al-films-60-000", atom=0, axis=2, field=0.2
+CHECKS: dict[str, tuple[str, Callable[[], dict]]] = {
+    "film_dipole": ("al_water", lambda: dipole_check("al-films-60-000", field=0.1)),
+    "film_force_in_field": (
+        "al_water",
+        lambda: force_check("al_water", "al-films-60-000", atom=0, axis=2, field=0.2),
     ),
-    "metal_dipole": lambda: dipole_check("al-bare-60-003", field=0.1),
-    "charged_cell_force": lambda: force_check("sio2", "quartz35hex-007", atom=0, axis=0, charge=2),
+    "metal_dipole": ("al_water", lambda: dipole_check("al-bare-60-003", field=0.1)),
+    "charged_cell_force": (
+        "sio2",
+        lambda: force_check("sio2", "quartz35hex-007", atom=0, axis=0, charge=2),
+    ),
 }
 """Small systems: four water molecules, three layers of metal, one charged vacancy."""
 
 
 def main() -> None:
-    """Run the checks that ``checks.json`` lacks."""
+    """Run the checks that ``checks.json`` lacks with the present settings."""
     path = HERE / "checks.json"
     results = json.loads(path.read_text()) if path.exists() else {}
-    for name, check in CHECKS.items():
-        if name in results:
+    for name, (system, check) in CHECKS.items():
+        settings = SETTINGS[system].name
+        if results.get(name, {}).get("settings") == settings:
             continue
         start = time.process_time()
-        results[name] = check() | {"cpu_seconds": round(time.process_time() - start)}
+        found = check() | {"cpu_seconds": round(time.process_time() - start)}
+        results[name] = {"settings": settings} | found
         print(name, results[name], flush=True)
         path.write_text(json.dumps(results, indent=1) + "\n")
 

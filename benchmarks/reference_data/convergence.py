@@ -63,7 +63,7 @@ def kpts_series(geometry_id: str, *grids: float) -> Series:
 
 def slab_series(smearing: float) -> Series:
     """Grids on a bare slab of aluminium."""
-    common = {"cutoff": 350.0, "smearing": smearing}
+    common = {"cutoff": 350.0, "smearing": smearing, "eigenstates": 1e-6}
     lengths = (29.0, 19.5, 14.5, 9.9)
     return Series(
         "al_water",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from ase.io import read, write
 from splits import is_reference
 
 from asesc.models import FAMILIES
+from asesc.pretrained import find_model
 from asesc.training import TrainingConfig, train
 from asesc.training.config import DataConfig, OptimiserConfig
 
@@ -48,6 +50,8 @@ class Entrant:
     family : str
     keywords : mapping
         Of the family, beside the backbone.
+    version : str
+        Of a model that was trained elsewhere: the beginning of its checksum.
     blind : bool
         Sees neither charge nor field: MACE alone, as ``FixedCharges`` of zero charges.
     """
@@ -56,11 +60,12 @@ class Entrant:
     family: str
     keywords: Mapping[str, Any] = field(default_factory=dict)
     blind: bool = False
+    version: str = ""
 
     @property
     def slug(self) -> str:
         """Name of the model and its files."""
-        return self.name.lower().replace(" ", "-")
+        return "-".join([*self.name.lower().split(), *filter(None, [self.version])])
 
     def seen(self, atoms: Atoms) -> Atoms | None:
         """A frame as this entrant is given it, or None if it cannot have its charge."""
@@ -69,7 +74,7 @@ class Entrant:
             atoms.info["charge"], atoms.info["electric_field"] = 0, np.zeros(3)
         elif self.family == "FixedCharges":
             formal = self.keywords["formal_charges"]
-            total = sum(formal[int(z)] for z in atoms.numbers)
+            total = sum({int(z): q for z, q in formal.items()}[int(z)] for z in atoms.numbers)
             return atoms if abs(total - atoms.info["charge"]) < 1e-8 else None
         return atoms
 
@@ -80,6 +85,13 @@ class Entrant:
         slab = SLAB if system == "al_water" else {}
         level = LEVEL if slab and FAMILIES[self.family].has_fermi_level else {}
         return {**TARGETS, **DENSITY, **slab, **level}
+
+
+def trained_elsewhere(name: str) -> Entrant:
+    """A finished model as a row of the table."""
+    card = json.loads((find_model(name) / "card.json").read_text())
+    version = card["sha256"][:8]
+    return Entrant(card["name"], card["family"], card["hyperparameters"], version=version)
 
 
 def entrants(system: str) -> list[Entrant]:

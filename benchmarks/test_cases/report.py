@@ -24,7 +24,7 @@ _COLUMNS = {
 
 
 def write_report(system: str, results: Mapping[str, Any], folder: Path) -> None:
-    """Write ``<system>.md`` and ``<system>.png`` of what is finished."""
+    """Write ``<system>_families.md`` and ``.png`` of what is finished."""
     physics = {
         name: result["physics"]
         for name, result in results.items()
@@ -37,12 +37,12 @@ def write_report(system: str, results: Mapping[str, Any], folder: Path) -> None:
         errors, *others = figure.subplots(1, 3)
         draw_errors(results, errors)
         _FIGURES[system](physics, *others)
-        figure.savefig(folder / f"{system}.png", dpi=150)
+        figure.savefig(folder / f"{system}_families.png", dpi=150)
     for name, result in results.items():
         for what in ("errors", "physics"):
             if "failed" in result[what]:
                 parts.append(f"{name}, {what}: {result[what]['failed']}")
-    (folder / f"{system}.md").write_text("\n\n".join(parts) + "\n")
+    (folder / f"{system}_families.md").write_text("\n\n".join(parts) + "\n")
 
 
 def heading(system: str, folder: Path) -> str:
@@ -51,10 +51,12 @@ def heading(system: str, folder: Path) -> str:
     budget = json.loads((folder / "budget.json").read_text())
     return (
         f"# Families on the test case {system}\n\n"
-        f"Written by `benchmarks/test_cases/run.py {system} --epochs {budget['epochs']}`: {train} "
-        f"frames to train on, {test} held out, {budget['epochs']} epochs in batches of "
-        f"{budget['batch_size']} from one backbone. F are forces, Δ what charge or field change; "
-        "all errors are root mean squares on the held-out frames."
+        f"Written by `benchmarks/test_cases/run.py {system} --epochs {budget['epochs']} …`: "
+        f"{train} frames to train on, {test} held out, {budget['epochs']} epochs in batches of "
+        f"{budget['batch_size']} from one backbone; `FixedCharges` takes only frames of its own "
+        "charge, and a row named after a model (`--also`) was trained elsewhere. F are forces, Δ "
+        "what charge or field change; errors are root mean squares on the held-out frames. "
+        "Relaxations end after 60 steps."
     )
 
 

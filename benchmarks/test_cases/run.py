@@ -2,7 +2,6 @@
 
 Everything lands in one folder; an interrupted run goes on where it stopped when called again::
 
-    python benchmarks/test_cases/run.py sio2 --out runs/sio2
     python benchmarks/test_cases/run.py sio2 --out runs/sio2 --also silica-vacancy
     python benchmarks/test_cases/run.py al_water --out runs/al_water --steps 2000
 
@@ -32,7 +31,7 @@ from entrants import Budget, Entrant
 from report import write_report
 from splits import DATA, write_split
 
-from asesc import SCCalculator, load_model
+from asesc import SCCalculator
 from asesc.allocator import keep_freed_memory
 from asesc.errors import AsescError
 
@@ -81,6 +80,7 @@ def main() -> None:
     parser.add_argument("system", choices=("sio2", "al_water"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--only", type=Path, help="file with the names of the frames to take")
     parser.add_argument("--families", nargs="*", help="rows of the table; default: all")
     parser.add_argument("--also", nargs="*", default=[], help="models trained elsewhere")
     parser.add_argument("--epochs", type=int, default=Budget.epochs)
@@ -106,7 +106,7 @@ def main() -> None:
 def compare(options: argparse.Namespace) -> None:
     """Everything for one system."""
     folder, system = options.out, options.system
-    train, test = write_split(system, folder, options.data)
+    train, test = write_split(system, folder, options.data, options.only)
     frames = read(train, ":")
     _LOG.info("%d frames to train on, %d held out", len(frames), len(read(test, ":")))
     budget = Budget(epochs=options.epochs, backbone_epochs=options.backbone_epochs)
@@ -124,7 +124,7 @@ def compare(options: argparse.Namespace) -> None:
         _LOG.info("%s trained: %.0f s", entrant.name, time.process_time() - start)
         study(entrant, model, test, options)
     for name in options.also:
-        study(Entrant(name, load_model(name).family), name, test, options)
+        study(entrants.trained_elsewhere(name), name, test, options)
 
 
 def study(entrant: Entrant, model: Path | str, test: Path, options: argparse.Namespace) -> None:
@@ -133,8 +133,8 @@ def study(entrant: Entrant, model: Path | str, test: Path, options: argparse.Nam
     found = results_of(folder, entrant)
     kept(found["errors"], lambda: errors.measure(model, entrant, test))
     kept(found["physics"], lambda: physics(system, model, folder, options))
-    rows = [entrant.name for entrant in entrants.entrants(system)]
-    write_report(system, finished([*rows, *options.also], folder), folder)
+    also = [entrants.trained_elsewhere(name) for name in options.also]
+    write_report(system, finished([*entrants.entrants(system), *also], folder), folder)
 
 
 def results_of(folder: Path, entrant: Entrant) -> dict[str, Path]:
@@ -143,9 +143,9 @@ def results_of(folder: Path, entrant: Entrant) -> dict[str, Path]:
     return {name: folder / "results" / f"{entrant.slug}_{name}.json" for name in names}
 
 
-def finished(rows: Sequence[str], folder: Path) -> dict[str, dict[str, Any]]:
+def finished(rows: Sequence[Entrant], folder: Path) -> dict[str, dict[str, Any]]:
     """Results of every row that has all of them, also from earlier runs."""
-    files = {name: results_of(folder, Entrant(name, "")) for name in rows}
+    files = {entrant.name: results_of(folder, entrant) for entrant in rows}
     return {
         name: {what: json.loads(path.read_text()) for what, path in found.items()}
         for name, found in files.items()
