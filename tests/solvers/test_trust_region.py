@@ -8,7 +8,7 @@ CURVATURES, DIMENSION = (1e-2, 1.0, 1e3), 7
 
 
 def cases(convex: bool) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Gradients, Hessians and radii of a batch; slopes along the lowest curvature from 1 to none."""
+    """Gradients, Hessians and radii of a batch; slopes along the lowest curvature from 1 to 0."""
     generator = torch.Generator().manual_seed(3)
 
     def normal(*shape: int) -> torch.Tensor:
