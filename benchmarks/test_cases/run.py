@@ -112,7 +112,10 @@ def compare(options: argparse.Namespace) -> None:
     budget = Budget(epochs=options.epochs, backbone_epochs=options.backbone_epochs)
     require_same(budget, folder / "budget.json")
     entrants.train_backbone(system, folder, frames, budget)
-    for entrant in entrants.entrants(system):
+    own = entrants.entrants(system)
+    also = {name: entrants.trained_elsewhere(name) for name in options.also}
+    rows = [*own, *also.values()]
+    for entrant in own:
         if options.families and entrant.name not in options.families:
             continue
         start = time.process_time()
@@ -123,18 +126,18 @@ def compare(options: argparse.Namespace) -> None:
             continue
         _LOG.info("%s trained: %.0f s", entrant.name, time.process_time() - start)
         study(entrant, model, test, options)
-    for name in options.also:
-        study(entrants.trained_elsewhere(name), name, test, options)
+        write_report(system, finished(rows, folder), folder)
+    for name, entrant in also.items():
+        study(entrant, name, test, options)
+        write_report(system, finished(rows, folder), folder)
 
 
 def study(entrant: Entrant, model: Path | str, test: Path, options: argparse.Namespace) -> None:
-    """Errors and physics of one trained model, and the report with it."""
+    """Errors and physics of one trained model."""
     system, folder = options.system, options.out
     found = results_of(folder, entrant)
     kept(found["errors"], lambda: errors.measure(model, entrant, test))
     kept(found["physics"], lambda: physics(system, model, folder, options))
-    also = [entrants.trained_elsewhere(name) for name in options.also]
-    write_report(system, finished([*entrants.entrants(system), *also], folder), folder)
 
 
 def results_of(folder: Path, entrant: Entrant) -> dict[str, Path]:

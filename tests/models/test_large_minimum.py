@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from ase import Atoms
 from ase.build import molecule
 from builders import NUMBERS, random_model
 from watched_water import gentle_model
@@ -17,6 +18,16 @@ from asesc.system import System, joined
 from asesc.testing import example_system
 
 FREE, SHEET = (False,) * 3, (True, True, False)
+
+
+def disordered_water(copies: tuple[int, int, int], *, rattle: float, seed: int) -> Atoms:
+    """A lattice of molecules, rattled by ``rattle`` (Å)."""
+    atoms = molecule("H2O")
+    atoms.set_cell([3.2, 3.1, 3.0])
+    atoms.pbc = True
+    atoms *= copies
+    atoms.rattle(rattle, seed=seed)
+    return atoms
 
 
 @pytest.mark.parametrize("pbc", [FREE, SHEET])
@@ -40,11 +51,7 @@ def test_products_do_not_grow_with_the_structure():
     """Long waves cost nothing extra: 12 and 324 disordered molecules of water."""
     products = []
     for copies in ((3, 2, 2), (9, 6, 6)):
-        atoms = molecule("H2O")
-        atoms.set_cell([3.2, 3.1, 3.0])
-        atoms.pbc = True
-        atoms *= copies
-        atoms.rattle(0.1, seed=1)
+        atoms = disordered_water(copies, rattle=0.1, seed=1)
         options = SCFOptions(dense_limit=0, tolerance=1e-6)
         solution = gentle_model("EnergyFunctional")(System.from_atoms(atoms), scf=options).solution
         assert solution.method == "response Newton"
@@ -65,11 +72,7 @@ def sharpened(surface):
 def test_rough_steps_become_accurate_where_they_lead_nowhere():
     """Sharp bends: with rough steps alone the search by products ends with an error, and where
     they become accurate only after one that leads nowhere, it takes twice as long."""
-    atoms = molecule("H2O")
-    atoms.set_cell([3.2, 3.1, 3.0])
-    atoms.pbc = True
-    atoms *= (2, 2, 1)
-    atoms.rattle(0.15, seed=0)
+    atoms = disordered_water((2, 2, 1), rattle=0.15, seed=0)
     system = System.from_atoms(atoms, charge=1.0)
     model, energies = random_model("EnergyFunctional"), []
     for limit in (1500, 0):
