@@ -79,6 +79,9 @@ _OPTIONS = {
     " V/Å (from calculator)": " V/Å (from --field)",
     "2S+1, from calculator": "2S+1, from --spin",
     "allow_extrapolation=True": "--allow-extrapolation",
+    "If it is meant, pass allow_fractional_charge=True to the calculator": (
+        "If it is meant, take SCCalculator(…, allow_fractional_charge=True) in Python"
+    ),
     "kernels='": "--kernels '",
     "nac=False": "--no-nac",
     "dielectric=…": "--dielectric",

@@ -84,7 +84,7 @@ def defect(
     states = integers(charges, "--charges")
     cells = integers(supercell, "--supercell", count=3)
     sizes = () if extrapolate is None else integers(extrapolate, "--extrapolate")
-    potentials = dict(_assignment(text) for text in chempot)
+    potentials = _chempots(chempot)
     prefix = output_prefix(structure, output)
     crystal = read_structure(structure)
     from rich.console import Console
@@ -135,6 +135,17 @@ def _change(crystal: Atoms, missing: str | None, replaced: str | None, added: st
 
 def _species(text: str) -> str | int:
     return int(text) if text.isdecimal() else text
+
+
+def _chempots(texts: list[str]) -> dict[str, float]:
+    potentials: dict[str, float] = {}
+    for symbol, energy in map(_assignment, texts):
+        if symbol in potentials:
+            raise InputError(
+                f"--chempot gives {symbol} twice, {potentials[symbol]} and {energy} eV"
+            )
+        potentials[symbol] = energy
+    return potentials
 
 
 def _assignment(text: str) -> tuple[str, float]:

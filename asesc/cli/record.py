@@ -44,8 +44,9 @@ class Record:
         atoms = self._atoms
         self._energies.append(atoms.get_potential_energy())
         self._forces.append(float(np.linalg.norm(atoms.get_forces(), axis=1).max()))
-        self._kinetic.append(atoms.get_kinetic_energy())
-        self._temperatures.append(atoms.get_temperature())
+        if self.timestep is not None:
+            self._kinetic.append(atoms.get_kinetic_energy())
+            self._temperatures.append(atoms.get_temperature())
         self._trajectory.write()
         if self._bar is not None:
             progress, task = self._bar

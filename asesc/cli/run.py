@@ -27,7 +27,7 @@ class Ensemble(StrEnum):
     nvt = "nvt"
 
 
-_STRUCTURE = "File that ASE reads, or a model's name or folder for its example."
+_STRUCTURE = "File that ASE reads (its last frame), or a model's name or folder for its example."
 Structure = Annotated[str, typer.Argument(help=_STRUCTURE)]
 ModelName = Annotated[str, typer.Option(help="Pretrained model or folder; see `asesc models`.")]
 Charge = Annotated[float | None, typer.Option(help="Total charge, e.")]
@@ -89,10 +89,12 @@ def run(
     if md is Ensemble.nvt and temperature == 0:
         raise InputError("--md nvt holds a temperature above 0 K; raise --temperature, or use nve")
     atoms = read_structure(structure)
+    if md:
+        require_motion(atoms)
     options = {"dtype": dtype, "device": device, "kernels": kernels, "boundary": boundary}
     options |= {"allow_extrapolation": allow_extrapolation, "fermi_level": fermi_level}
     options["spin"] = spin
-    _attach_calculator(atoms, model, charge, field, options)
+    attach_calculator(atoms, model, charge, field, options)
     if cell:
         # Refused here, before any file of an earlier run is replaced.
         atoms.get_stress()
@@ -112,7 +114,19 @@ def _require_one_task(relax: bool, cell: bool, md: Ensemble | None) -> None:
         raise InputError("--cell relaxes the cell together with the positions; add --relax")
 
 
-def _attach_calculator(
+def require_motion(atoms: Atoms) -> None:
+    """Refuse molecular dynamics without atoms that move against each other.
+
+    Raises
+    ------
+    InputError
+    """
+    if len(atoms) == 1 or atoms.get_number_of_degrees_of_freedom() == 0:
+        why = "there is one" if len(atoms) == 1 else "the file fixes all"
+        raise InputError(f"molecular dynamics needs atoms that move against each other; {why}")
+
+
+def attach_calculator(
     atoms: Atoms, model: str, charge: float | None, field: str | None, options: dict[str, Any]
 ) -> None:
     """Options win over what the file says; what is not given is read from ``atoms.info``."""
@@ -123,10 +137,10 @@ def _attach_calculator(
         options["charge"] = charge
         for key in CHARGE_KEYS:
             atoms.info.pop(key, None)
-    if options["spin"] is not None:
+    if options.get("spin") is not None:
         for key in SPIN_KEYS:
             atoms.info.pop(key, None)
-    if options["fermi_level"] is not None:
+    if options.get("fermi_level") is not None:
         for key in (*CHARGE_KEYS, "fermi_level"):
             atoms.info.pop(key, None)
     if field is not None:
@@ -170,9 +184,7 @@ def read_structure(source: str) -> Atoms:
     InputError
         If it is neither, or ASE cannot read the file.
     """
-    from ase.io import read
-    from ase.io.formats import UnknownFileTypeError
-
+    from asesc.files import read_frames
     from asesc.pretrained import find_model, list_models
 
     path = Path(source)
@@ -187,14 +199,7 @@ def read_structure(source: str) -> Atoms:
             f"no structure file {source!r}, and no model of that name with an example structure "
             f"(models: {', '.join(list_models()) or 'none found'})"
         )
-    try:
-        atoms = read(path)
-    except UnknownFileTypeError as error:
-        raise InputError(f"ASE does not know the format of {source!r}: {error}") from error
-    except (OSError, ValueError, IndexError, KeyError, StopIteration) as error:
-        # What ASE's readers raise on damaged files.
-        why = str(error).strip() or f"{type(error).__name__}; it is empty or cut off"
-        raise InputError(f"ASE cannot read {str(path)!r}: {why}") from error
+    (atoms,) = read_frames(path, "-1:")
     atoms.calc = None
     return atoms
 

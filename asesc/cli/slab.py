@@ -18,8 +18,8 @@ from asesc.cli.run import (
     ModelName,
     Output,
     Structure,
+    attach_calculator,
     output_prefix,
-    parse_vector,
     read_structure,
 )
 from asesc.errors import InputError, PropertyUnavailableError
@@ -68,22 +68,19 @@ def slab(
     start = time.perf_counter()
     number = None if axis is None else _number(axis)
     prefix = output_prefix(structure, output)
-    atoms = _prepared(read_structure(structure), number, open_, charge, field)
+    atoms = read_structure(structure)
+    if open_:
+        atoms = _opened(atoms, number)
     from rich.console import Console
 
     from asesc import slabs
-    from asesc.calculators import SCCalculator
     from asesc.cli.report import written_line
 
-    atoms.calc = SCCalculator(
-        model,
-        dtype=dtype,
-        device=device,
-        kernels=kernels,
-        allow_extrapolation=allow_extrapolation,
-        # The charge per cell of a slab follows from a surface charge and need not be whole.
-        allow_fractional_charge=True,
-    )
+    options = {"dtype": dtype, "device": device, "kernels": kernels}
+    options |= {"allow_extrapolation": allow_extrapolation}
+    # The charge per cell of a slab follows from a surface charge and need not be whole.
+    options["allow_fractional_charge"] = True
+    attach_calculator(atoms, model, charge, field, options)
     profile = slabs.potential_profile(atoms, axis=number)
     found = None if capacitance is None else slabs.capacitance(atoms, distance=capacitance)
     quantities = ("potential", "charge") if cube else ()
@@ -91,23 +88,12 @@ def slab(
     Console().print(_table(profile, found), written_line(written, start))
 
 
-def _prepared(
-    atoms: Atoms, axis: int | None, open_: bool, charge: float | None, field: str | None
-) -> Atoms:
-    """Opened along the axis, with charge and field of the options instead of the file's."""
+def _opened(atoms: Atoms, axis: int | None) -> Atoms:
     from asesc.slabs import opened
 
-    if open_:
-        if axis is None:
-            raise InputError("--open needs --axis a, b or c: the direction of the vacuum")
-        atoms = opened(atoms, axis)
-    if charge is not None:
-        atoms.info.pop("total_charge", None)
-        atoms.info["charge"] = charge
-    if field is not None:
-        atoms.info.pop("external_field", None)
-        atoms.info["electric_field"] = parse_vector(field)
-    return atoms
+    if axis is None:
+        raise InputError("--open needs --axis a, b or c: the direction of the vacuum")
+    return opened(atoms, axis)
 
 
 def _write(

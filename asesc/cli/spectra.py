@@ -17,6 +17,7 @@ from asesc.cli.run import (
     Structure,
     output_prefix,
     read_structure,
+    require_motion,
 )
 
 if TYPE_CHECKING:
@@ -115,6 +116,7 @@ def _dynamics(
 
     steps = int(1e3 * picoseconds / timestep)
     require_length(steps, timestep, resolution)
+    require_motion(atoms)
     recorder = workflow.MomentRecorder(atoms, raman=raman)
     reached = _record(atoms, recorder, steps, timestep, temperature, seed)
     title = f"{described(atoms)} · {reached:.0f} K, {picoseconds:g} ps of molecular dynamics"

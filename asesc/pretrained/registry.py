@@ -120,7 +120,7 @@ def _not_a_model(path: Path) -> ModelFormatError:
     if path.is_file():
         return ModelFormatError(
             f"{path} is a file, but a model is a folder with {WEIGHTS} and {CARD}: "
-            f"give its folder, {path.parent}."
+            f"give its folder, {str(path.parent)!r}."
         )
     pickles = sorted(file for file in path.iterdir() if file.suffix.lower() in _PICKLES)
     if pickles:

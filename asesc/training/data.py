@@ -11,8 +11,6 @@ import numpy as np
 import torch
 from ase import Atoms
 from ase.data import chemical_symbols
-from ase.io import read
-from ase.io.formats import UnknownFileTypeError
 from torch import Tensor, distributed
 from torch.utils.data import Dataset, Sampler
 
@@ -20,6 +18,7 @@ from asesc.calculators.inputs import read_charge, read_field
 from asesc.calculators.spin import read_spin
 from asesc.electrostatics import boundary_for
 from asesc.errors import InputError
+from asesc.files import read_frames as read_file
 from asesc.models.spin import multiplicity
 from asesc.system import System
 from asesc.training.config import LABELS
@@ -37,8 +36,6 @@ _SHAPES: dict[str, tuple[bool, tuple[int, ...]]] = {
     "fermi_level": (False, ()),
 }
 _ALIASES = {"born_charges": ("becs",)}
-#: What ASE's readers raise on damaged and unknown files.
-_UNREADABLE = (OSError, ValueError, IndexError, KeyError, StopIteration, UnknownFileTypeError)
 
 
 @dataclass(frozen=True)
@@ -96,10 +93,7 @@ def read_frames(path: str | Path, *, prefix: str = "REF_", limit: int | None = N
     """
     if not Path(path).is_file():
         raise InputError(f"no data file {str(path)!r}")
-    try:
-        structures = read(str(path), index=":" if limit is None else f":{limit}")
-    except _UNREADABLE as error:
-        raise InputError(f"ASE cannot read {str(path)!r}: {error or 'it is empty'}") from error
+    structures = read_file(path, ":" if limit is None else f":{limit}")
     return [_frame(atoms, prefix, f"{path}, frame {n}") for n, atoms in enumerate(structures)]
 
 

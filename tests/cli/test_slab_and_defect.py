@@ -96,6 +96,10 @@ def test_defect(workplace, calculator):
         ),
         (["defect", "molecule.xyz", "--chempot", "O=1", "--vacancy", "O"], "three periodic dir"),
         (["defect", "magnesia.vasp", "--chempot", "O:1", "--vacancy", "O"], "not ELEMENT=eV"),
+        (
+            ["defect", "magnesia.vasp", "--chempot", "O=1", "--chempot", "O=2", "--vacancy", "O"],
+            "--chempot gives O twice, 1.0 and 2.0 eV",
+        ),
         (["defect", "magnesia.vasp", "--chempot", "O=1", "--substitute", "O"], "not OLD:NEW"),
         (["defect", "magnesia.vasp", "--chempot", "H=1", "--interstitial", "H:0,a"], "SYMBOL:x"),
         (
