@@ -9,6 +9,7 @@ from typing import Any
 from ase import Atoms
 
 from asesc.calculators import Evaluation, SCCalculator
+from asesc.errors import InputError
 
 
 class ImagePool:
@@ -29,6 +30,11 @@ class ImagePool:
     n_batches : int
         How many batches were evaluated.
 
+    Raises
+    ------
+    InputError
+        ``calc`` is no SCCalculator.
+
     Examples
     --------
     >>> from ase.build import molecule
@@ -42,6 +48,10 @@ class ImagePool:
     """
 
     def __init__(self, calc: SCCalculator) -> None:
+        if not isinstance(calc, SCCalculator):
+            raise InputError(
+                f"a pool of images needs an SCCalculator, got {calc!r}; SCCalculator(…) first"
+            )
         self._calc = calc
         self._members: list[tuple[Atoms, SCCalculator]] = []
         self._lock = threading.RLock()
@@ -49,6 +59,8 @@ class ImagePool:
 
     def attach(self, images: Sequence[Atoms]) -> ImagePool:
         """Give every image a calculator of its own that belongs to this pool; returns the pool."""
+        if isinstance(images, Atoms):
+            raise InputError("give the list of all images, not one of them")
         for image in images:
             image.calc = self._calc.clone()
             image.calc.pool = self

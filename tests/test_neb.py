@@ -128,3 +128,10 @@ def test_copies_leave_the_pool(calc):
     assert pool.n_batches == 0
     twin = images[1].calc.clone()
     assert twin.pool is None
+
+
+def test_what_is_no_calculator_and_no_path(calc):
+    with pytest.raises(InputError, match="needs an SCCalculator, got 'nma'"):
+        ImagePool("nma")
+    with pytest.raises(InputError, match="list of all images"):
+        ImagePool(calc).attach(molecule("H2O"))

@@ -68,6 +68,7 @@ class RespondingCalculator(FreshCalculator):
         system_changes: Collection[str] = tuple(all_changes),
     ) -> None:
         """Evaluate and keep the results; ASE's entry point. Responses wait until they are read."""
+        self._require_offered(properties)
         first = [name for name in properties if name not in RESPONSES]
         super().calculate(atoms, first, system_changes)
 

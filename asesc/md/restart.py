@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 from typing import Any
-from zipfile import BadZipFile
+from zipfile import BadZipFile, is_zipfile
 
 import numpy as np
 from ase import Atoms
@@ -30,6 +30,11 @@ def save_restart(
         Of the dynamics, returned by :func:`load_restart`.
     rng : numpy.random.Generator or RandomState, optional
         Of a thermostat.
+
+    Raises
+    ------
+    InputError
+        If ``rng`` is something else, whose state cannot be saved.
 
     Notes
     -----
@@ -72,8 +77,12 @@ def load_restart(path: str | os.PathLike[str], atoms: Atoms, *, rng: Any = None)
         If the file belongs to other atoms or another kind of random numbers, or is damaged.
     """
     try:
-        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as file:
-            values = {name: file[name] for name in file.files}
+        with Path(path).open("rb") as stream:
+            if not is_zipfile(stream):
+                raise ValueError("it is no .npz archive, or was cut off")
+            stream.seek(0)
+            with np.load(stream, allow_pickle=False) as file:
+                values = {name: file[name] for name in file.files}
         numbers = values["numbers"]
         saved = json.loads(str(values["rng"]))
     except (ValueError, KeyError, EOFError, BadZipFile) as error:
@@ -83,7 +92,7 @@ def load_restart(path: str | os.PathLike[str], atoms: Atoms, *, rng: Any = None)
             f"{path} holds {len(numbers)} atoms with other numbers than these {len(atoms)}; load "
             "it into the atoms that it was saved from"
         )
-    if (rng is None) != (saved is None):
+    if (_state(rng) is None) != (saved is None):
         raise InputError(
             f"{path} was saved {'without' if saved is None else 'with'} random numbers; pass "
             "rng=… both when saving and when loading, or neither"
@@ -109,7 +118,12 @@ def _state(rng: Any) -> dict[str, Any] | None:
         return None
     if isinstance(rng, np.random.RandomState):
         return rng.get_state(legacy=False)
-    return rng.bit_generator.state
+    if isinstance(rng, np.random.Generator):
+        return rng.bit_generator.state
+    raise InputError(
+        f"rng={rng!r} is neither a numpy.random.Generator nor a RandomState, so that nothing of it "
+        "can be saved; give the thermostat np.random.default_rng(seed), and pass that"
+    )
 
 
 def _set_state(rng: Any, state: dict[str, Any]) -> None:

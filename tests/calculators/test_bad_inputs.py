@@ -257,7 +257,8 @@ def test_names_of_properties(name, message, water):
 
 def test_unknown_names_are_refused_by_every_way_to_evaluate(water):
     calculator = make()
-    for ask in (calculator.evaluate, lambda a, p: calculator.evaluate_many([a], p)):
+    ways = (calculator.evaluate, calculator.calculate)
+    for ask in (*ways, lambda a, p: calculator.evaluate_many([a], p)):
         with pytest.raises(PropertyUnavailableError, match="Did you mean 'forces'"):
             ask(water, ["energy", "forcse"])
         with pytest.raises(InputError, match="is one name, not a collection of names"):

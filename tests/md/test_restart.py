@@ -1,5 +1,7 @@
 """A run that was stopped and one that was not are the same to the last bit."""
 
+import io
+
 import numpy as np
 import pytest
 from watched_water import dynamics, gentle_model
@@ -49,11 +51,32 @@ def test_legacy_random_numbers(tmp_path):
         load_restart(tmp_path / "run.npz", dyn.atoms)
 
 
+def _array() -> bytes:
+    stream = io.BytesIO()
+    np.save(stream, np.arange(3))
+    return stream.getvalue()
+
+
 def test_files_of_others(tmp_path):
     dyn = start()
     save_restart(tmp_path / "run.npz", dyn.atoms)
     with pytest.raises(InputError, match="other numbers"):
         load_restart(tmp_path / "run.npz", dyn.atoms[:2])
+    for content in (b"not an archive", _array()):
+        (tmp_path / "other.npz").write_bytes(content)
+        with pytest.raises(InputError, match=r"other\.npz is not a complete.*no \.npz archive"):
+            load_restart(tmp_path / "other.npz", dyn.atoms)
     (tmp_path / "half.npz").write_bytes((tmp_path / "run.npz").read_bytes()[:300])
     with pytest.raises(InputError, match="not a complete restart file"):
         load_restart(tmp_path / "half.npz", dyn.atoms)
+
+
+def test_random_numbers_without_a_state(tmp_path):
+    """The module, which was the default of ASE's thermostats, and a seed."""
+    dyn = start()
+    for rng in (np.random, 5):
+        with pytest.raises(InputError, match="nothing of it can be saved"):
+            save_restart(tmp_path / "run.npz", dyn.atoms, rng=rng)
+    save_restart(tmp_path / "run.npz", dyn.atoms, rng=np.random.default_rng(1))
+    with pytest.raises(InputError, match="neither a numpy"):
+        load_restart(tmp_path / "run.npz", dyn.atoms, rng=np.random)
