@@ -126,7 +126,7 @@ def evaluate_many(
     Raises
     ------
     InputError
-        Something is not a structure, or ``batch`` is not a size.
+        Something is not a structure, ``calc`` not one of ours, or ``batch`` not a size.
     PropertyUnavailableError
         The calculator has no such property at all.
     """
@@ -134,6 +134,11 @@ def evaluate_many(
     for n, frame in enumerate(frames):
         if not isinstance(frame, Atoms):
             raise InputError(f"structure {n} is {type(frame).__name__}, not ase.Atoms")
+    if not hasattr(calc, "evaluate_batch"):
+        raise InputError(
+            f"{calc!r} is no SCCalculator or CoulombCalculator; to other calculators of ASE give "
+            "one structure after the other"
+        )
     if batch != "auto" and not (isinstance(batch, int) and batch > 0):
         raise InputError(f"batch={batch!r}; give a number of structures ≥ 1, or 'auto'")
     calc._require_offered(properties)

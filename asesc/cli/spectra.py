@@ -19,6 +19,7 @@ from asesc.cli.run import (
     read_structure,
     require_motion,
 )
+from asesc.errors import AsescError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -78,7 +79,7 @@ def spectra(
         found = [kind(atoms, modes=modes, progress=True) for kind in kinds]
         console.print(_mode_table(found))
     else:
-        found = _dynamics(atoms, raman, md, timestep, temperature, width, seed)
+        found = _dynamics(atoms, raman, md, timestep, temperature, width, seed, prefix)
     written = []
     for spectrum, name in zip(found, ("ir", "raman"), strict=False):
         written += [f"{prefix}-{name}.csv", f"{prefix}-{name}.png"]
@@ -109,6 +110,7 @@ def _dynamics(
     temperature: float,
     resolution: float,
     seed: int,
+    prefix: str,
 ) -> list[Spectrum]:
     import asesc.spectra as workflow
     from asesc.workflows.dynamics import require_length
@@ -118,7 +120,11 @@ def _dynamics(
     require_length(steps, timestep, resolution)
     require_motion(atoms)
     recorder = workflow.MomentRecorder(atoms, raman=raman)
-    reached = _record(atoms, recorder, steps, timestep, temperature, seed)
+    try:
+        reached = _record(atoms, recorder, steps, timestep, temperature, seed)
+    except (KeyboardInterrupt, AsescError):
+        _keep(recorder, f"{prefix}-dipoles.csv")
+        raise
     title = f"{described(atoms)} · {reached:.0f} K, {picoseconds:g} ps of molecular dynamics"
     options = {"temperature": reached, "resolution": resolution, "title": title}
     found = [workflow.infrared_from_moments(recorder.moments, timestep, **options)]
@@ -126,6 +132,14 @@ def _dynamics(
         alphas = recorder.polarizabilities
         found.append(workflow.raman_from_polarizabilities(alphas, timestep, **options))
     return [workflow.without_verlet_shift(spectrum, timestep) for spectrum in found]
+
+
+def _keep(recorder: MomentRecorder, path: str) -> None:
+    """Write the dipoles of a run that ends early, if it got beyond the thermostat."""
+    if len(recorder.moments):
+        recorder.to_csv(path)
+        advice = f"stopped; the dipoles so far, one per time step, are in {path}"
+        typer.secho(advice, fg="yellow", err=True)
 
 
 def _record(

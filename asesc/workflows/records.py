@@ -97,12 +97,12 @@ def from_json(text: str) -> Atoms:
     """
     try:
         record = decode(text)
-        atoms = Atoms.fromdict(record["atoms"])
-    except (ValueError, KeyError, TypeError) as error:
+        atoms, results = Atoms.fromdict(record["atoms"]), dict(record["results"])
+    except (ValueError, LookupError, TypeError, AttributeError) as error:
         raise InputError(f"this is not the JSON of asesc.records.to_json: {error}") from error
     atoms.info = _arrays(atoms.info)
-    if record["results"]:
-        atoms.calc = SinglePointCalculator(atoms, **record["results"])
+    if results:
+        atoms.calc = SinglePointCalculator(atoms, **results)
     return atoms
 
 
@@ -131,12 +131,24 @@ def _outputs(calc: Any, extras: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _plain(value: Any) -> Any:
-    """Arrays as lists, all the way down: what every file format can hold."""
+    """What every file format can hold, all the way down: arrays as lists, objects as their parts.
+
+    ASE's spacegroup of a crystal, which its readers of CIF put into ``info``, is such an object.
+    """
+    if hasattr(value, "todict"):
+        value = value.todict()
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, np.ndarray | np.generic):
         return value.tolist()
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
+    if isinstance(value, list | tuple):
+        return [_plain(item) for item in value]
+    if value is None or isinstance(value, str | int | float | complex):
+        return value
+    raise InputError(
+        f"atoms.info holds {value!r}, a {type(value).__name__}, which no file keeps; remove it, or "
+        "replace it by numbers and text"
+    )
 
 
 def _arrays(info: Mapping[str, Any]) -> dict[str, Any]:

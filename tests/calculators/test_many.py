@@ -211,6 +211,8 @@ def test_the_cache_is_left_alone(calc, water):
 def test_what_is_no_structure_or_size(calc, water):
     with pytest.raises(InputError, match=r"structure 1 is str, not ase\.Atoms"):
         evaluate_many([water, "water.xyz"], calc)
+    with pytest.raises(InputError, match="'tiny' is no SCCalculator"):
+        evaluate_many([water], "tiny")
     with pytest.raises(InputError, match="batch=0"):
         evaluate_many([water], calc, batch=0)
     assert len(evaluate_many([], calc)) == 0

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from asesc.cli import app
 from asesc.phonons import ImaginaryModesWarning
+from asesc.spectra import MomentRecorder
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +66,23 @@ def test_spectra_from_dynamics(workplace, calculator):
     assert "wrote water-ir.csv" in output and "water-raman.png" in output
     title = (workplace / "water-ir.csv").read_text().splitlines()[0]
     assert "K, 0.4 ps of molecular dynamics" in title
+
+
+def test_dynamics_that_is_stopped_keeps_its_dipoles(workplace, calculator, monkeypatch):
+    calculator(bent().calc)
+    record = MomentRecorder.__call__
+
+    def interrupted(self):
+        record(self)
+        if len(self.moments) == 3:
+            raise KeyboardInterrupt
+
+    monkeypatch.setattr(MomentRecorder, "__call__", interrupted)
+    options = ["--md", "0.4", "--width", "80", "--temperature", "50"]
+    result = CliRunner().invoke(app, ["spectra", "water.xyz", "--model", "m", *options])
+    assert result.exit_code != 0 and "the dipoles so far" in result.output
+    assert "are in water-dipoles.csv" in result.output
+    assert np.loadtxt("water-dipoles.csv", delimiter=",", skiprows=2).shape == (3, 4)
 
 
 @pytest.mark.parametrize(

@@ -9,6 +9,7 @@ from ase.calculators.emt import EMT
 from ase.constraints import FixAtoms
 from ase.db import connect
 from ase.io import read, write
+from ase.spacegroup import Spacegroup
 from builders import random_model
 from phonopy.structure.cells import get_supercell
 from pymatgen.core import Molecule, Structure
@@ -161,6 +162,29 @@ def test_database_is_searchable(ion, tmp_path):
     ion.get_potential_energy()
     write_row(base, ion, step=4)
     assert [row.step for row in base.select("total_charge=1,field>0.05")] == [3]
+
+
+def test_the_spacegroup_of_a_cif_goes_into_databases(ion, tmp_path):
+    """ASE puts an object into ``info``, which its databases do not take."""
+    ion.info["spacegroup"] = Spacegroup(152)
+    for trip in (database, as_json):
+        found = trip(ion, tmp_path)
+        assert Spacegroup(found.info["spacegroup"]["number"]).no == 152
+
+
+def test_what_no_file_keeps_is_named(ion, tmp_path):
+    ion.info["owner"] = object()
+    base = connect(tmp_path / "a.db")
+    for write_it in (to_json, lambda atoms: write_row(base, atoms)):
+        with pytest.raises(InputError, match="object, which no file keeps; remove it"):
+            write_it(ion)
+    assert base.count() == 0
+
+
+@pytest.mark.parametrize("text", ["[1]", '{"atoms": 1, "results": {}}', "water"])
+def test_other_json(text):
+    with pytest.raises(InputError, match="not the JSON"):
+        from_json(text)
 
 
 def test_pymatgen_objects_have_the_charge(ion, sheet):
