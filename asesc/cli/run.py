@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from asesc.errors import InputError
+from asesc.errors import AsescError, InputError
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -165,7 +165,7 @@ def _record(
     record = Record(atoms, trajectory)
     try:
         yield record
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, AsescError):
         typer.secho(f"stopped; the steps so far are in {trajectory}", fg="yellow", err=True)
         raise
     finally:
@@ -212,10 +212,9 @@ def output_paths(structure: str, prefix: str | None) -> tuple[Path, Path]:
     InputError
         If the folder does not exist, or no file can be made there.
     """
-    name = prefix or ""
-    if name == "" or name.endswith(("/", os.sep)):
-        name += _stem(structure)
-    name = name.removesuffix(".traj").removesuffix(".png")
+    name = (prefix or "").removesuffix(".traj").removesuffix(".png")
+    if os.path.basename(name) in ("", os.curdir, os.pardir):
+        name = os.path.join(name, _stem(structure))
     if Path(f"{name}.traj").resolve() == Path(structure).resolve():
         name += "-run"
     folder = Path(name).parent

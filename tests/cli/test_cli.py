@@ -400,6 +400,9 @@ def test_paths_and_vectors():
     assert [str(p) for p in output_paths("w_0.96.cif.gz", None)] == ["w_0.96.traj", "w_0.96.png"]
     assert [str(p) for p in output_paths("b.cif", "c.traj")] == ["c.traj", "c.png"]
     assert [str(p) for p in output_paths("a/b.cif", "models/")] == ["models/b.traj", "models/b.png"]
+    assert [str(p) for p in output_paths("a/b.cif", ".")] == ["b.traj", "b.png"]
+    assert [str(p) for p in output_paths("a/b.cif", "..")] == ["../b.traj", "../b.png"]
+    assert [str(p) for p in output_paths("a/b.cif", ".traj")] == ["b.traj", "b.png"]
     assert parse_vector("0, -1e-2,3") == [0.0, -0.01, 3.0]
     with pytest.raises(InputError, match="not three numbers"):
         parse_vector("0,0,x")

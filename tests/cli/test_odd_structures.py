@@ -8,8 +8,12 @@ from ase.io import read, write
 from builders import random_model, tiny_card
 from shell import asesc, refused
 from teaching import water
+from typer.testing import CliRunner
 
+from asesc.cli import app
+from asesc.cli.record import Record
 from asesc.cli.run import output_paths, read_structure
+from asesc.errors import InputError
 from asesc.pretrained import save_model
 
 
@@ -83,3 +87,19 @@ def test_where_the_charge_came_from(capsys, monkeypatch):
         capsys, monkeypatch, "run", "sheet.extxyz", "--model", "tiny", "--charge", "0.5"
     )
     assert "SCCalculator(…, allow_fractional_charge=True) in Python" in message
+
+
+def test_a_run_that_fails_keeps_its_steps(monkeypatch):
+    """Two atoms are pushed onto each other; what happened until then is in the file."""
+    record = Record.__call__
+
+    def pushed(self):
+        record(self)
+        self._atoms.positions[1] = self._atoms.positions[0] + 0.1
+
+    monkeypatch.setattr(Record, "__call__", pushed)
+    write("water.xyz", water(0))
+    result = CliRunner().invoke(app, ["run", "water.xyz", "--model", "tiny", "--md", "nve"])
+    assert "stopped; the steps so far are in water.traj" in result.output
+    assert isinstance(result.exception, InputError) and "Å apart" in str(result.exception)
+    assert len(read("water.traj", ":")) == 1
