@@ -1,4 +1,8 @@
-"""What ``asesc run`` remembers of every step: the trajectory and a figure."""
+"""What ``asesc run`` remembers of every step: the trajectory and a figure.
+
+Frames hold charge, field, spin or Fermi level also where they were options, so that a run that
+starts from them goes on with these.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,8 @@ from ase import Atoms
 from ase.io.trajectory import Trajectory
 from rich.progress import Progress, TaskID
 
+from asesc.workflows.records import recorded
+
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
@@ -24,7 +30,7 @@ class Record:
     atoms : Atoms
         With a calculator.
     path : Path
-        Trajectory to write.
+        Trajectory to write, of :func:`~asesc.records.recorded` frames.
     """
 
     def __init__(self, atoms: Atoms, path: Path) -> None:
@@ -32,7 +38,7 @@ class Record:
         self.timestep: float | None = None
         self.fmax: float | None = None
         self._atoms = atoms
-        self._trajectory = Trajectory(str(path), "w", atoms)
+        self._trajectory = Trajectory(str(path), "w")
         self._energies: list[float] = []
         self._forces: list[float] = []
         self._kinetic: list[float] = []
@@ -47,7 +53,7 @@ class Record:
         if self.timestep is not None:
             self._kinetic.append(atoms.get_kinetic_energy())
             self._temperatures.append(atoms.get_temperature())
-        self._trajectory.write()
+        self._trajectory.write(recorded(atoms))
         if self._bar is not None:
             progress, task = self._bar
             progress.update(task, completed=len(self._energies) - 1)

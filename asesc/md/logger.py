@@ -66,6 +66,8 @@ class ElectronLogger:
         calculator: SCCalculator | None = None,
         append: bool = False,
     ) -> None:
+        if not hasattr(dynamics, "get_time"):
+            raise InputError(f"{dynamics!r} is no molecular dynamics of ASE: it has no time")
         self._dynamics = dynamics
         self._atoms = dynamics.atoms if atoms is None else atoms
         self._calculator = self._atoms.calc if calculator is None else calculator

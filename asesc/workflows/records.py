@@ -51,6 +51,9 @@ def recorded(atoms: Atoms) -> Atoms:
         )
     results = {k: v for k, v in calc.results.items() if k in all_properties and v is not None}
     copy.calc = SinglePointCalculator(copy, **results)
+    copy.calc.name = calc.name
+    if hasattr(calc, "todict"):
+        copy.calc.parameters.update(calc.todict())
     extras = getattr(calc, "extras", None)
     if extras:
         _remember_inputs(copy, extras, calc.parameters)

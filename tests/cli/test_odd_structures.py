@@ -10,6 +10,7 @@ from shell import asesc, refused
 from teaching import water
 from typer.testing import CliRunner
 
+from asesc import SCCalculator
 from asesc.cli import app
 from asesc.cli.record import Record
 from asesc.cli.run import output_paths, read_structure
@@ -87,6 +88,18 @@ def test_where_the_charge_came_from(capsys, monkeypatch):
         capsys, monkeypatch, "run", "sheet.extxyz", "--model", "tiny", "--charge", "0.5"
     )
     assert "SCCalculator(…, allow_fractional_charge=True) in Python" in message
+
+
+def test_options_are_in_the_frames():
+    """What starts from the trajectory is the same ion in the same field."""
+    write("water.xyz", water(0))
+    options = ("--charge", "1", "--field", "0,0,0.05")
+    asesc("run", "water.xyz", "--model", "tiny", *options)
+    frame = read("water.traj")
+    assert frame.info["charge"] == 1 and frame.info["electric_field"].tolist() == [0, 0, 0.05]
+    assert frame.calc.name == "sccalculator" and frame.calc.parameters["model"] == "tiny"
+    again = SCCalculator("tiny").get_potential_energy(frame)
+    assert again == pytest.approx(frame.get_potential_energy(), abs=1e-9)
 
 
 def test_a_run_that_fails_keeps_its_steps(monkeypatch):

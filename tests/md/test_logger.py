@@ -5,6 +5,7 @@ import csv
 import numpy as np
 import pytest
 from ase.calculators.emt import EMT
+from ase.optimize import BFGS
 from watched_water import dynamics, gentle_model
 
 from asesc.errors import InputError
@@ -53,6 +54,8 @@ def test_what_is_refused(tmp_path, dyn):
     keywords = {"calculator": dyn.calculator}
     with pytest.raises(InputError, match=r"choose \.csv"):
         ElectronLogger(dyn, tmp_path / "run.txt", **keywords)
+    with pytest.raises(InputError, match="no molecular dynamics of ASE: it has no time"):
+        ElectronLogger(BFGS(dyn.atoms, logfile=None), tmp_path / "a.csv")
     with pytest.raises(InputError, match="needs an SCCalculator"):
         ElectronLogger(dyn, tmp_path / "run.csv", calculator=EMT())
     (tmp_path / "run.csv").write_text("a,b\n")
