@@ -130,23 +130,20 @@ def attach_calculator(
     atoms: Atoms, model: str, charge: float | None, field: str | None, options: dict[str, Any]
 ) -> None:
     """Options win over what the file says; what is not given is read from ``atoms.info``."""
-    from asesc.calculators import SCCalculator
-    from asesc.calculators.inputs import CHARGE_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY, SPIN_KEYS
+    from asesc.calculators import SCCalculator, inputs
 
+    replaced: list[str] = []
     if charge is not None:
         options["charge"] = charge
-        for key in CHARGE_KEYS:
-            atoms.info.pop(key, None)
+    if charge is not None or options.get("fermi_level") is not None:
+        replaced += [*inputs.CHARGE_KEYS, inputs.FERMI_KEY]
     if options.get("spin") is not None:
-        for key in SPIN_KEYS:
-            atoms.info.pop(key, None)
-    if options.get("fermi_level") is not None:
-        for key in (*CHARGE_KEYS, "fermi_level"):
-            atoms.info.pop(key, None)
+        replaced += inputs.SPIN_KEYS
     if field is not None:
         options["electric_field"] = parse_vector(field)
-        for key in (FIELD_KEY, OPPOSITE_FIELD_KEY):
-            atoms.info.pop(key, None)
+        replaced += [inputs.FIELD_KEY, inputs.OPPOSITE_FIELD_KEY]
+    for key in replaced:
+        atoms.info.pop(key, None)
     atoms.calc = SCCalculator(model, **options)
 
 

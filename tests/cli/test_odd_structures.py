@@ -13,7 +13,7 @@ from typer.testing import CliRunner
 from asesc import SCCalculator
 from asesc.cli import app
 from asesc.cli.record import Record
-from asesc.cli.run import output_paths, read_structure
+from asesc.cli.run import attach_calculator, output_paths, read_structure
 from asesc.errors import InputError
 from asesc.pretrained import save_model
 
@@ -100,6 +100,14 @@ def test_options_are_in_the_frames():
     assert frame.calc.name == "sccalculator" and frame.calc.parameters["model"] == "tiny"
     again = SCCalculator("tiny").get_potential_energy(frame)
     assert again == pytest.approx(frame.get_potential_energy(), abs=1e-9)
+
+
+def test_a_charge_replaces_the_level_of_the_file():
+    atoms = water(0)
+    atoms.info["fermi_level"] = -4.0
+    attach_calculator(atoms, "tiny", 0.0, None, {})
+    atoms.get_potential_energy()
+    assert atoms.calc.extras["charge"] == 0 and atoms.calc.extras["charge_source"] == "calculator"
 
 
 def test_a_run_that_fails_keeps_its_steps(monkeypatch):
