@@ -21,10 +21,12 @@ from ase import Atoms
 from ase.io import read
 from frames import FrameStore
 from gpaw import KohnShamConvergenceError
-from labels import label
+from labels import VacuumElectrons, label
 from settings import SETTINGS
 
 HERE = Path(__file__).parent
+MAX_DROP = 2.2
+"""Voltage along the vacuum beyond which electrons leave a slab (``labels.require_bound``)."""
 
 
 @dataclass(frozen=True)
@@ -55,8 +57,21 @@ def tasks(system: str) -> list[Task]:
     for atoms in spread(near.values()) + spread(far.values()):
         charges = np.atleast_1d(atoms.info.get("charges", 0))
         fields = np.atleast_1d(atoms.info.get("fields", 0.0))
-        found += [Task(atoms, system, int(q), float(f)) for q in charges for f in fields]
+        found += [
+            Task(atoms, system, int(q), float(f))
+            for q in charges
+            for f in fields
+            if drop(atoms, f) <= MAX_DROP
+        ]
     return found
+
+
+def drop(atoms: Atoms, field: float) -> float:
+    """Voltage between the metal, or the middle of a film, and the face that electrons go to."""
+    metal = atoms.positions[atoms.numbers == 13, 2]
+    if not len(metal):
+        return abs(field) * 0.5 * atoms.cell[2, 2]
+    return abs(field) * (metal.min() if field > 0 else atoms.cell[2, 2] - metal.max())
 
 
 def is_far_rattled(atoms: Atoms) -> bool:
@@ -94,7 +109,7 @@ def compute(task: Task, store: FrameStore) -> str:
     start = time.process_time()
     try:
         frame = label(task.atoms, SETTINGS[task.system], charge=task.charge, field=task.field)
-    except KohnShamConvergenceError as error:
+    except (KohnShamConvergenceError, VacuumElectrons) as error:
         store.record_failure(task.frame_id, f"{type(error).__name__}: {error}".strip())
         return f"{task.frame_id} failed"
     seconds = time.process_time() - start
@@ -112,6 +127,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=HERE / "data")
     parser.add_argument("--shard", default="0/1", help="i/n: every n-th task, beginning with i")
     parser.add_argument("--limit", type=int, help="stop after this many tasks")
+    parser.add_argument("--atoms", type=int, default=1000, help="only geometries up to this size")
     parser.add_argument("--minutes", type=float, default=float("inf"), help="start none later")
     options = parser.parse_args()
     shard, shards = map(int, options.shard.split("/"))
@@ -120,7 +136,11 @@ def main() -> None:
     done = set().union(*(store.finished() for store in stores.values()))
     own = [tasks(system)[shard::shards] for system in options.systems]
     deadline = time.monotonic() + 60 * options.minutes
-    waiting = [task for task in alternate(own) if task.frame_id not in done]
+    waiting = [
+        task
+        for task in alternate(own)
+        if task.frame_id not in done and len(task.atoms) <= options.atoms
+    ]
     for task in waiting[: options.limit]:
         if time.monotonic() > deadline:
             break

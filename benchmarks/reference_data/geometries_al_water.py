@@ -7,7 +7,7 @@ interface is then relaxed for a few steps with GFN1-xTB, metal included.
 """
 
 import argparse
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -161,6 +161,11 @@ def fields(number: int, rng: np.random.Generator) -> np.ndarray:
     return np.array([0.0, high, -low])
 
 
+def one_field(number: int, rng: np.random.Generator) -> np.ndarray:
+    """Any field, and none for every third geometry: most geometries for the money."""
+    return np.array([0.0 if number % 3 == 0 else round(rng.uniform(-0.3, 0.3), 3)])
+
+
 def interfaces(shape: Interface, frames: int, seed: int) -> Iterator[Atoms]:
     """Snapshots of one interface or film; every fourth interface is touched up."""
     above = water_frames(shape.above, frames, seed)
@@ -186,14 +191,16 @@ KINDS = {
 """Name -> (sampler, shapes)."""
 
 
-def sample(kind: str, place: int, frames: int, seed: int) -> list[Atoms]:
+def sample(
+    kind: str, place: int, frames: int, seed: int, choose: Callable = fields
+) -> list[Atoms]:
     """``frames`` geometries of one shape; numbers run over the shapes of the kind first."""
     sampler, shapes = KINDS[kind]
     rng, found = np.random.default_rng([seed, place]), []
     for frame, atoms in enumerate(sampler(shapes[place], frames, seed + 100 * place)):
         name = f"al-{kind}-{seed}-{frame * len(shapes) + place:03d}"
         atoms.info = {"config_type": shapes[place].name, "geometry_id": name}
-        atoms.info["fields"] = fields(frame, rng)
+        atoms.info["fields"] = choose(frame, rng)
         found.append(atoms)
     return found
 
@@ -205,13 +212,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "geometries")
     parser.add_argument("--frames", type=int, default=4, help="geometries of each shape")
     parser.add_argument("--seed", type=int, default=60)
+    parser.add_argument("--one-field", action="store_true", help="one label per geometry")
+    parser.add_argument("--shapes", nargs="*", help="names, al3-water0+4 for example; default: all")
     options = parser.parse_args()
     options.out.mkdir(parents=True, exist_ok=True)
+    choose = one_field if options.one_field else fields
     for kind in options.kinds:
         for place, shape in enumerate(KINDS[kind][1]):
             path = options.out / f"al_water_{shape.name}_{options.seed}.xyz.xz"
-            if not path.exists():
-                write(path, sample(kind, place, options.frames, options.seed), format="extxyz")
+            wanted = not options.shapes or shape.name in options.shapes
+            if wanted and not path.exists():
+                found = sample(kind, place, options.frames, options.seed, choose)
+                write(path, found, format="extxyz")
 
 
 if __name__ == "__main__":

@@ -11,6 +11,14 @@ VACUUM_WINDOW = (0.8, 1.6)
 """Distance from the two cell faces, in Angstrom, where the vacuum potential is read."""
 
 
+LEAK = 0.02
+"""Largest difference, in e Angstrom, of the dipole of a slab and that of its atoms."""
+
+
+class VacuumElectrons(RuntimeError):
+    """Electrons of a slab are in the vacuum, beyond the reach of any atom."""
+
+
 def calculator(
     settings: Settings, kpts: dict | np.ndarray, *, charge: int, field: float, magnetic: bool
 ) -> GPAW:
@@ -79,6 +87,8 @@ def label(atoms: Atoms, settings: Settings, *, charge: int = 0, field: float = 0
     ------
     gpaw.KohnShamConvergenceError
         If the density does not converge.
+    VacuumElectrons
+        If a field has drawn electrons off a slab.
     """
     frame = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell, info=dict(atoms.info))
     frame.pbc = True, True, not settings.open_axis
@@ -91,6 +101,7 @@ def label(atoms: Atoms, settings: Settings, *, charge: int = 0, field: float = 0
         "charge": charge,
         "electric_field": np.array([0.0, 0.0, field]),
         "settings": settings.name,
+        "hirshfeld": "sum",
         "iterations": calc.get_number_of_iterations(),
     }
     frame.info |= slab_levels(calc) if settings.open_axis else periodic_levels(calc, atoms, charge)
@@ -99,7 +110,22 @@ def label(atoms: Atoms, settings: Settings, *, charge: int = 0, field: float = 0
     frame.calc = None
     frame.set_initial_magnetic_moments(None)
     frame.arrays |= {"REF_forces": forces, "REF_charges": charges, "REF_dipoles": dipoles}
+    if settings.open_axis:
+        require_bound(frame)
     return frame
+
+
+def require_bound(frame: Atoms) -> None:
+    """Refuse a slab whose dipole is not that of its atoms' charges and dipoles.
+
+    Where a field takes the potential of the vacuum down to the Fermi level, the smearing fills its
+    states, and what they hold belongs to the height of the cell and not to the slab.
+    """
+    heights = frame.positions[:, 2] - 0.5 * frame.cell[2, 2]
+    parts = frame.arrays["REF_charges"] @ heights + frame.arrays["REF_dipoles"][:, 2].sum()
+    missing = frame.info["REF_dipole"][2] - parts
+    if abs(missing) > LEAK:
+        raise VacuumElectrons(f"dipole {missing:+.4f} e Angstrom off that of the atoms")
 
 
 def eigenvalues(calc: GPAW) -> np.ndarray:

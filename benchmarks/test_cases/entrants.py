@@ -26,8 +26,6 @@ BACKBONE = {
     "correlation": 3,
     "radial_width": 32,
 }
-START = {"sio2": "quartz"}
-"""Models of the same level of theory on whose backbone the common one goes on learning."""
 FORMAL = {"sio2": {14: 4.0, 8: -2.0}, "al_water": {13: 0.0, 1: 0.4, 8: -0.8}}
 """Charges of ``FixedCharges``; those of SiO2 are its oxidation states, those of water give it the
 dipole moment it has in the liquid."""
@@ -130,15 +128,20 @@ class Budget:
     seed: int = 6
 
 
-def train_backbone(system: str, folder: Path, frames: Sequence[Atoms], budget: Budget) -> Path:
-    """MACE alone on the neutral frames in no field; the model's folder."""
+def train_backbone(
+    system: str, folder: Path, frames: Sequence[Atoms], budget: Budget, origin: str | None = None
+) -> Path:
+    """MACE alone on the neutral frames in no field; the model's folder.
+
+    ``origin`` is a model of the same level of theory, on whose backbone it goes on learning.
+    """
     kept = [atoms for atoms in frames if is_reference(atoms)]
     blind = entrants(system)[0]
     start: dict[str, Any]
-    if system in START:
+    if origin is not None:
         # Another program computed its energies: they have another zero.
         start = {"model": {**blind.keywords, "atomic_energies": "refit"}}
-        start["backbone_from"] = START[system]
+        start["backbone_from"] = origin
     else:
         backbone = {**BACKBONE, "elements": ELEMENTS[system]}
         start = {"model": {**blind.keywords, "backbone": backbone}}

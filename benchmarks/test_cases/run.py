@@ -2,10 +2,10 @@
 
 Everything lands in one folder; an interrupted run goes on where it stopped when called again::
 
-    python benchmarks/test_cases/run.py sio2 --out runs/sio2 --also silica-vacancy
-    python benchmarks/test_cases/run.py al_water --out runs/al_water --steps 2000
+    python benchmarks/test_cases/run.py sio2 --backbone quartz --out runs/sio2 --also silica-vacancy
+    python benchmarks/test_cases/run.py al_water --backbone BACKBONE --out runs/al_water --steps 2000
 
-The folder keeps the frames and the budget it began with. Take a new one when the data have grown.
+where ``BACKBONE`` is what ``benchmarks/training/al-water_backbone.yaml`` trains. The folder keeps the frames and the budget it began with. Take a new one when the data have grown.
 """
 
 from __future__ import annotations
@@ -80,6 +80,7 @@ def main() -> None:
     parser.add_argument("system", choices=("sio2", "al_water"))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--data", type=Path, default=DATA)
+    parser.add_argument("--backbone", help="model with a backbone to go on from; default: none")
     parser.add_argument("--only", type=Path, help="file with the names of the frames to take")
     parser.add_argument("--families", nargs="*", help="rows of the table; default: all")
     parser.add_argument("--also", nargs="*", default=[], help="models trained elsewhere")
@@ -111,7 +112,7 @@ def compare(options: argparse.Namespace) -> None:
     _LOG.info("%d frames to train on, %d held out", len(frames), len(read(test, ":")))
     budget = Budget(epochs=options.epochs, backbone_epochs=options.backbone_epochs)
     require_same(budget, folder / "budget.json")
-    entrants.train_backbone(system, folder, frames, budget)
+    entrants.train_backbone(system, folder, frames, budget, options.backbone)
     own = entrants.entrants(system)
     also = {name: entrants.trained_elsewhere(name) for name in options.also}
     rows = [*own, *also.values()]

@@ -1,0 +1,71 @@
+"""Correct the Hirshfeld labels of frames whose promolecule was scaled as a whole.
+
+The first labels divided the density n by GPAW's promolecule n' instead of the sum n0 of free atoms
+(see ``hirshfeld.py``). What that changed is int n0_a n (1/n0' - 1/n0), and with n0 in place of n it
+needs no calculation of the electrons: seconds per geometry. Corrected frames get
+``hirshfeld=corrected``, those that never needed it have ``hirshfeld=sum``; run again at will::
+
+    python mend_hirshfeld.py al_water
+"""
+
+import argparse
+from pathlib import Path
+
+import numpy as np
+from ase import Atoms
+from ase.io import read, write
+from gpaw.analyse.hirshfeld import HirshfeldDensity
+from hirshfeld import free_atoms, moments
+from labels import calculator
+from settings import SETTINGS
+
+HERE = Path(__file__).parent
+
+
+def corrections(atoms: Atoms, system: str) -> tuple[np.ndarray, np.ndarray]:
+    """What to add to charges (e) and dipoles (e Angstrom) of a geometry, before they are summed."""
+    settings = SETTINGS[system]
+    frame = Atoms(atoms.symbols, atoms.positions, cell=atoms.cell)
+    frame.pbc = True, True, not settings.open_axis
+    calc = calculator(settings, (1, 1, 1), charge=0, field=0.0, magnetic=False)
+    frame.calc = calc
+    calc.initialize(frame)
+    calc.set_positions(frame)
+    scaled, _ = HirshfeldDensity(calc).get_density()
+    free, promolecule, grid = free_atoms(calc)
+    ratio = np.divide(promolecule, scaled, out=np.ones_like(scaled), where=scaled > 1e-12)
+    return moments(free, ratio - 1, grid, frame.get_scaled_positions(wrap=False))
+
+
+def mended(atoms: Atoms, change: tuple[np.ndarray, np.ndarray]) -> Atoms:
+    """A copy with corrected labels; charges sum to that of the cell again."""
+    result = atoms.copy()
+    charges = atoms.arrays["REF_charges"] + change[0]
+    charges += (atoms.info["charge"] - charges.sum()) / len(atoms)
+    result.arrays["REF_charges"] = charges
+    result.arrays["REF_dipoles"] = atoms.arrays["REF_dipoles"] + change[1]
+    result.info["hirshfeld"] = "corrected"
+    return result
+
+
+def main() -> None:
+    """Correct all frames of one system in place."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    parser.add_argument("system", choices=SETTINGS)
+    parser.add_argument("--data", type=Path, default=HERE / "data")
+    options = parser.parse_args()
+    known: dict[str, tuple[np.ndarray, np.ndarray]] = {}
+    for path in sorted(options.data.glob(f"{options.system}_*.xyz.xz")):
+        frames = read(path, ":", format="extxyz")
+        for number, atoms in enumerate(frames):
+            if "hirshfeld" not in atoms.info:
+                name = atoms.info["geometry_id"]
+                if name not in known:
+                    known[name] = corrections(atoms, options.system)
+                frames[number] = mended(atoms, known[name])
+        write(path, frames, format="extxyz")
+        print(path.name, flush=True)
+
+
+if __name__ == "__main__":
+    main()
