@@ -9,7 +9,7 @@ from asesc.cli.run import read_structure
 from asesc.workflows.polarisation import moment, nearest_branch
 
 
-@pytest.mark.parametrize("name", ["batio3", "nma", "quartz", "silica-vacancy"])
+@pytest.mark.parametrize("name", ["al-water", "batio3", "nma", "quartz", "silica-vacancy"])
 def test_the_example_is_at_rest(name):
     atoms = read_structure(name)
     atoms.calc = SCCalculator(name)

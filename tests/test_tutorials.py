@@ -149,3 +149,13 @@ def test_silica_vacancy(play):
     np.testing.assert_allclose(names["shares"], names["wanted_shares"], atol=0.05)
     # Closed, half open, open: the neutral vacancy is a bond of 2.4 Å.
     np.testing.assert_allclose(names["relaxed"], [2.41, 2.90, 4.51], atol=0.1)
+
+
+def test_metal_water(play):
+    names = play("12")
+    # Induced by up to 0.3 V/Å, 0.6 e Å.
+    np.testing.assert_allclose(names["dipoles"], names["wanted_dipoles"], atol=0.04)
+    assert abs(names["screened"]) < 5e-3
+    np.testing.assert_allclose(names["growth"], 1.0, atol=0.02)
+    # A piece without a contact is neutral.
+    np.testing.assert_allclose(names["left_behind"][2:], 0.0, atol=1e-6)

@@ -39,7 +39,7 @@ _NEAR = {
     "fermienergy": FERMI_KEY,
 }
 #: Names that are near ours and mean something else.
-_OTHERS = frozenset({"charges", "spins"})
+_OTHERS = frozenset({"charges", "spins", "REF_fermi_level"})
 #: All keys that are read.
 INPUT_KEYS = frozenset(
     {*CHARGE_KEYS, *SPIN_KEYS, FIELD_KEY, OPPOSITE_FIELD_KEY, FERMI_KEY, SITES_KEY}

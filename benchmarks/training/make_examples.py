@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
+from ase.build import fcc111, molecule
 from ase.filters import FrechetCellFilter
 from ase.io import write
 from ase.optimize import BFGS
@@ -72,6 +73,28 @@ def barium_titanate() -> Atoms:
     return atoms
 
 
+def aluminium_water() -> Atoms:
+    """Four water molecules on four layers of Al(111), 28 atoms, open along z.
+
+    a = 4.05 Å is that of the training data. Two molecules begin flat above atoms of the metal, 2.3 Å
+    from it, and two above these at the distance of a hydrogen bond, one hydrogen atom down.
+    """
+    slab = fcc111("Al", (2, 2, 4), a=4.05, vacuum=6.0)
+    top = slab.positions[-4:]
+    flat = molecule("H2O")
+    flat.rotate(90, "y")
+    down = molecule("H2O")
+    down.rotate(-52, "x")
+    for layer, water in enumerate((flat, down)):
+        for site, turn in ((0, 340.0), (3, 300.0)):
+            placed = water.copy()
+            placed.rotate(turn, "z")
+            placed.positions += top[site] + (0, 0, 2.3 + 2.8 * layer) - placed.positions[0]
+            slab += placed
+    slab.center(vacuum=6.0, axis=2)
+    return Atoms(slab.numbers, slab.positions, cell=slab.cell, pbc=(True, True, False))
+
+
 def n_methylacetamide() -> Atoms:
     """trans-N-methylacetamide from internal coordinates, 12 atoms, amide group in the xy plane."""
     turn = np.deg2rad(180.0 - _FIRST["C–C–N"])
@@ -117,6 +140,7 @@ EXAMPLES = {
     "batio3": (barium_titanate, False),
     "nma": (n_methylacetamide, False),
     "silica-vacancy": (silica_vacancy, False),
+    "al-water": (aluminium_water, False),
 }
 
 

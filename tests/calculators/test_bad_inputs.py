@@ -122,6 +122,7 @@ def test_near_misses_in_info_are_told_once(key, meant, water):
 
 def test_other_keys_of_info_are_left_alone(water):
     water.info.update(name="a", config_type="b", energy=1.0, REF_dipole=(0, 0, 1), field_id=3)
+    water.info["REF_fermi_level"] = -4.0  # a label to train on
     water.info[7] = "not even a text"
     make().get_potential_energy(water)
 
