@@ -21,7 +21,6 @@ _TRIPPED = (
     AssertionError,
     AttributeError,
     EOFError,
-    ImportError,
     LookupError,
     MemoryError,
     NameError,
@@ -52,16 +51,22 @@ def read_frames(path: str | os.PathLike[str], index: str = ":") -> list[Atoms]:
     Raises
     ------
     InputError
-        ASE does not know the format, or the file is damaged or empty.
+        There is no such file, ASE does not know the format, or the file is damaged or empty.
     """
     name = os.fspath(path)
     try:
         frames = read(name, index=index, do_not_split_by_at_sign=True)
     except UnknownFileTypeError as error:
         raise InputError(f"ASE does not know the format of {name!r}: {error}") from error
+    except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+        raise InputError(f"cannot open {name!r}: {error.strerror or error}") from error
+    except ImportError as error:
+        raise InputError(f"ASE needs another package to read {name!r}: {error}") from error
     except _TRIPPED as error:
         why = str(error).strip() or type(error).__name__
         raise InputError(f"ASE cannot read {name!r}, which may be damaged: {why}") from error
     if not frames:
-        raise InputError(f"ASE finds no structure in {name!r}; it is empty or cut off")
+        raise InputError(
+            f"ASE finds no structure in {name!r} at {index!r}; it is empty, cut off or shorter"
+        )
     return frames

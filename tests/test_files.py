@@ -91,5 +91,5 @@ def test_nothing_to_read():
     Path("notes.txt").write_text("not a structure")
     with pytest.raises(InputError, match="does not know the format"):
         read_frames("notes.txt")
-    with pytest.raises(InputError, match=r"cannot read 'none\.xyz'"):
+    with pytest.raises(InputError, match=r"cannot open 'none\.xyz': No such file"):
         read_frames("none.xyz")

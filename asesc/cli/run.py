@@ -121,7 +121,7 @@ def require_motion(atoms: Atoms) -> None:
     ------
     InputError
     """
-    if len(atoms) == 1 or atoms.get_number_of_degrees_of_freedom() == 0:
+    if len(atoms) == 1 or atoms.get_number_of_degrees_of_freedom() <= 0:
         why = "there is one" if len(atoms) == 1 else "the file fixes all"
         raise InputError(f"molecular dynamics needs atoms that move against each other; {why}")
 

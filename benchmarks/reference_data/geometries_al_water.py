@@ -191,9 +191,7 @@ KINDS = {
 """Name -> (sampler, shapes)."""
 
 
-def sample(
-    kind: str, place: int, frames: int, seed: int, choose: Callable = fields
-) -> list[Atoms]:
+def sample(kind: str, place: int, frames: int, seed: int, choose: Callable = fields) -> list[Atoms]:
     """``frames`` geometries of one shape; numbers run over the shapes of the kind first."""
     sampler, shapes = KINDS[kind]
     rng, found = np.random.default_rng([seed, place]), []

@@ -28,7 +28,7 @@ def hirshfeld_multipoles(calculator, charge: float) -> tuple[np.ndarray, np.ndar
     -------
     charges : ndarray, (N,), e
     dipoles : ndarray, (N, 3), e Angstrom
-        About the nearest periodic image of the atom.
+        About the periodic image of the atom that is nearest in fractional coordinates.
     """
     atoms = calculator.get_atoms()
     free, promolecule, grid = free_atoms(calculator)

@@ -1,9 +1,9 @@
 """Frames of slabs and films labelled by SevenNet-0, on which a backbone learns before it sees DFT.
 
-The model was trained on PBE energies of other geometries (10.1021/acs.jctc.4c00190, MIT licence) and
-knows neither charges nor fields. On the labels of this folder its forces err by 53 meV/Angstrom in
-films of water and by 94 on aluminium (``--check``). Its frames are cheap, a tenth of a second where a
-label takes minutes, and are no labels of ours: they are made where they are needed, not kept::
+The model was trained on PBE energies of other geometries (doi:10.1021/acs.jctc.4c00190, MIT
+licence) and knows neither charges nor fields. ``--check`` compares its forces with the labels of
+this folder. Its frames take a quarter of a second where a label takes minutes, and are no labels of
+ours: they are made where they are needed, from all geometries that are there, and not kept::
 
     pip install torch==2.13.0 sevenn==0.13.0
     python teacher_al_water.py ../training/runs/al-water-backbone/data
@@ -27,7 +27,7 @@ TEMPERATURE, INTERVAL = 400.0, 10
 SIGMAS = (0.0, 0.03, 0.08)
 """Standard deviations of the displacements of the copies, Angstrom."""
 EVERY, OFFSET = 7, 3
-"""Geometries held out by ``../test_cases/splits.py``."""
+"""Geometries held out, as in ``../test_cases/splits.py``."""
 VALIDATE = 20
 
 

@@ -126,22 +126,18 @@ class Budget:
     learning_rate: float = 0.005
     batch_size: int = 2
     seed: int = 6
+    backbone: str | None = None
 
 
-def train_backbone(
-    system: str, folder: Path, frames: Sequence[Atoms], budget: Budget, origin: str | None = None
-) -> Path:
-    """MACE alone on the neutral frames in no field; the model's folder.
-
-    ``origin`` is a model of the same level of theory, on whose backbone it goes on learning.
-    """
+def train_backbone(system: str, folder: Path, frames: Sequence[Atoms], budget: Budget) -> Path:
+    """MACE alone on the neutral frames in no field; the model's folder."""
     kept = [atoms for atoms in frames if is_reference(atoms)]
     blind = entrants(system)[0]
     start: dict[str, Any]
-    if origin is not None:
+    if budget.backbone is not None:
         # Another program computed its energies: they have another zero.
         start = {"model": {**blind.keywords, "atomic_energies": "refit"}}
-        start["backbone_from"] = origin
+        start["backbone_from"] = budget.backbone
     else:
         backbone = {**BACKBONE, "elements": ELEMENTS[system]}
         start = {"model": {**blind.keywords, "backbone": backbone}}

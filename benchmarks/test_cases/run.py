@@ -2,10 +2,11 @@
 
 Everything lands in one folder; an interrupted run goes on where it stopped when called again::
 
-    python benchmarks/test_cases/run.py sio2 --backbone quartz --out runs/sio2 --also silica-vacancy
-    python benchmarks/test_cases/run.py al_water --backbone BACKBONE --out runs/al_water --steps 2000
+    python benchmarks/test_cases/run.py sio2 --backbone quartz --out runs/sio2
+    python benchmarks/test_cases/run.py al_water --backbone BACKBONE --out runs/al_water
 
-where ``BACKBONE`` is what ``benchmarks/training/al-water_backbone.yaml`` trains. The folder keeps the frames and the budget it began with. Take a new one when the data have grown.
+where ``BACKBONE`` is what ``benchmarks/training/al-water_backbone_continued.yaml`` trains. The
+folder keeps the frames and the budget it began with. Take a new one when the data have grown.
 """
 
 from __future__ import annotations
@@ -110,9 +111,11 @@ def compare(options: argparse.Namespace) -> None:
     train, test = write_split(system, folder, options.data, options.only)
     frames = read(train, ":")
     _LOG.info("%d frames to train on, %d held out", len(frames), len(read(test, ":")))
-    budget = Budget(epochs=options.epochs, backbone_epochs=options.backbone_epochs)
+    budget = Budget(
+        epochs=options.epochs, backbone_epochs=options.backbone_epochs, backbone=options.backbone
+    )
     require_same(budget, folder / "budget.json")
-    entrants.train_backbone(system, folder, frames, budget, options.backbone)
+    entrants.train_backbone(system, folder, frames, budget)
     own = entrants.entrants(system)
     also = {name: entrants.trained_elsewhere(name) for name in options.also}
     rows = [*own, *also.values()]

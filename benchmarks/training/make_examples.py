@@ -76,8 +76,8 @@ def barium_titanate() -> Atoms:
 def aluminium_water() -> Atoms:
     """Four water molecules on four layers of Al(111), 28 atoms, open along z.
 
-    a = 4.05 Å is that of the training data. Two molecules begin flat above atoms of the metal, 2.3 Å
-    from it, and two above these at the distance of a hydrogen bond, one hydrogen atom down.
+    a = 4.05 Å is that of the training data. Two molecules begin flat above atoms of the metal,
+    2.3 Å from it, and two above these at the distance of a hydrogen bond, one hydrogen atom down.
     """
     slab = fcc111("Al", (2, 2, 4), a=4.05, vacuum=6.0)
     top = slab.positions[-4:]
