@@ -36,7 +36,7 @@ class PreparedModel:
     solve: Callable[..., Any] | None = None
     accuracy: float = ACCURACY
 
-    def __call__(self, system: System, *, boundary: str = "auto") -> Prediction:
+    def __call__(self, system: System, *, boundary: str = "auto", order: int = 2) -> Prediction:
         other = {} if self.solve is None else {"solve": self.solve}
         return self.model(
             system,
@@ -44,6 +44,7 @@ class PreparedModel:
             accuracy=self.accuracy,
             scf=self.scf,
             start=self.start,
+            order=order,
             **other,
         )
 

@@ -45,6 +45,9 @@ class Problem:
         For families that iterate.
     start : Tensor, (N, M), e Å^l, optional
         A density near the one sought; may save iterations, never changes what is found.
+    order : int
+        Derivatives of the density that are exact: 1 is enough for forces, stress and dipole and
+        saves linear solves in large structures; 2 for their derivatives, and for training.
     """
 
     system: System
@@ -52,6 +55,7 @@ class Problem:
     coulomb: CoulombOperator
     options: SCFOptions = field(default_factory=SCFOptions)
     start: Tensor | None = None
+    order: int = 2
 
     @property
     def basis(self) -> GaussianBasis:
@@ -208,6 +212,7 @@ class Model(Potential):
         accuracy: float = ACCURACY,
         scf: SCFOptions | None = None,
         start: Tensor | None = None,
+        order: int = 2,
         solve: Callable[[Model, Problem], State] | None = None,
     ) -> Prediction:
         """Energy, density and dipole of every structure; differentiable in all of the system.
@@ -216,11 +221,14 @@ class Model(Potential):
         ----------
         scf : SCFOptions, optional
         start : Tensor, (N, M), e Å^l, optional
+        order : int
             See :class:`Problem`.
         solve : callable, optional
             In place of :meth:`solve`, e.g. that of :class:`~asesc.models.one_map.OneMap`.
         """
-        problem = self.problem(system, boundary=boundary, accuracy=accuracy, scf=scf, start=start)
+        problem = self.problem(
+            system, boundary=boundary, accuracy=accuracy, scf=scf, start=start, order=order
+        )
         if solve is not None:
             state = solve(self, problem)
         elif system.fermi_level is None:
@@ -271,6 +279,7 @@ class Model(Potential):
         accuracy: float = ACCURACY,
         scf: SCFOptions | None = None,
         start: Tensor | None = None,
+        order: int = 2,
     ) -> Problem:
         """Everything that is fixed while the density is being found; keywords of :meth:`forward`.
 
@@ -283,7 +292,7 @@ class Model(Potential):
         coulomb = boundary_for(boundary, system.pbc).bind(
             system, self.basis(system), accuracy=accuracy
         )
-        return Problem(system, self.backbone(system), coulomb, scf or SCFOptions(), start)
+        return Problem(system, self.backbone(system), coulomb, scf or SCFOptions(), start, order)
 
     def _accepted(self, system: System) -> System:
         """The system with the field that this family sees, or InputError."""

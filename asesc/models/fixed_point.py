@@ -175,4 +175,7 @@ def _converge(density_map: DensityMap, start: Tensor) -> tuple[Tensor, Solution]
         drawn = inverse(density_map.level_derivative(coefficients), False)
         change = problem.system.sum(drawn[:, 0])
         require_minimum(-1 / change)
-    return attach_derivatives(coefficients, density_map.residual, inverse), solution
+    coefficients = attach_derivatives(
+        coefficients, density_map.residual, inverse, order=problem.order
+    )
+    return coefficients, solution

@@ -156,8 +156,9 @@ class MACEPolar(Potential, family="MACEPolar"):
         accuracy: float = ACCURACY,
         scf: SCFOptions | None = None,
         start: Tensor | None = None,
+        order: int = 2,
     ) -> Prediction:
-        """Energy, density and dipole; ``scf`` and ``start`` have no meaning here."""
+        """Energy, density and dipole; ``scf``, ``start`` and ``order`` have no meaning here."""
         system = self._accepted(system.to(dtype=torch.float64))
         electrostatics = self._bind(system, boundary, accuracy)
         output = self.polar(self._inputs(system, electrostatics), compute_force=False)

@@ -184,6 +184,7 @@ class Potential(nn.Module, ABC):
         accuracy: float = ACCURACY,
         scf: SCFOptions | None = None,
         start: Tensor | None = None,
+        order: int = 2,
     ) -> Prediction:
         """Energy, density and dipole of every structure; differentiable in all of the system.
 
@@ -191,6 +192,7 @@ class Potential(nn.Module, ABC):
         ----------
         scf : SCFOptions, optional
         start : Tensor, (N, M), e Å^l, optional
+        order : int
             See :class:`~asesc.models.base.Problem`.
         """
 

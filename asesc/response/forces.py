@@ -94,7 +94,11 @@ def energy_and_forces(
         require_stress(system)
         leaves["strain"] = torch.zeros_like(system.cell).requires_grad_()
         symmetric = 0.5 * (leaves["strain"] + leaves["strain"].transpose(-1, -2))
-    prediction = model(system.strained(symmetric) if stress else system, boundary=boundary)
+    prediction = model(
+        system.strained(symmetric) if stress else system,
+        boundary=boundary,
+        order=2 if create_graph else 1,
+    )
     # A field along periodic directions that the family does not see has no gradient.
     gradients = torch.autograd.grad(
         prediction.energy.sum(),

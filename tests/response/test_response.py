@@ -159,7 +159,7 @@ class _PolarisableAtoms(torch.nn.Module):
         super().__init__()
         self.alpha, self.width = alpha, width
 
-    def forward(self, system: System, *, boundary: str = "auto"):
+    def forward(self, system: System, *, boundary: str = "auto", order: int = 2):
         from asesc.density import GaussianBasis
         from asesc.electrostatics import boundary_for
         from asesc.models.backbone import Features
