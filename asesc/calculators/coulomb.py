@@ -48,7 +48,8 @@ class BareMultipoles:
     has_itinerant_polarisation: ClassVar[bool] = True
     variational: ClassVar[bool] = True
 
-    def __call__(self, system: System, *, boundary: str) -> Prediction:
+    def __call__(self, system: System, *, boundary: str, order: int = 2) -> Prediction:
+        """Given multipoles respond to nothing, so that ``order`` has no meaning here."""
         if bool((system.charge != 0).any()):
             require_open_field(system)
         lmax = 0 if self.dipoles is None else 1

@@ -1,8 +1,12 @@
 """What several commands are tested with."""
 
 import pytest
+from ase.io import write
+from builders import random_model, tiny_card
+from teaching import water
 
 import asesc.calculators
+from asesc.pretrained import save_model
 
 
 @pytest.fixture
@@ -13,3 +17,18 @@ def calculator(monkeypatch):
         monkeypatch.setattr(asesc.calculators, "SCCalculator", lambda *_, **__: calc)
 
     return use
+
+
+@pytest.fixture
+def workplace(tmp_path, monkeypatch):
+    """An empty folder to work in, and the model 'tiny' with an example beside it."""
+    models = tmp_path / "models"
+    save_model(
+        random_model("SplitChargeEquilibration"), models / "tiny", tiny_card(boundaries=("open",))
+    )
+    write(models / "tiny" / "example.xyz", water(0))
+    monkeypatch.setenv("ASESC_MODELS", str(models))
+    work = tmp_path / "work"
+    work.mkdir()
+    monkeypatch.chdir(work)
+    return work

@@ -24,20 +24,7 @@ from asesc.errors import InputError
 from asesc.pretrained import save_model
 from asesc.training.module import Training
 
-FAMILY = "SplitChargeEquilibration"
-
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    """An empty folder to work in, and the model 'tiny' with an example beside it."""
-    models = tmp_path / "models"
-    save_model(random_model(FAMILY), models / "tiny", tiny_card(boundaries=("open",)))
-    write(models / "tiny" / "example.xyz", water(0))
-    monkeypatch.setenv("ASESC_MODELS", str(models))
-    work = tmp_path / "work"
-    work.mkdir()
-    monkeypatch.chdir(work)
-    return work
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def test_help_is_fast_and_does_not_import_torch():
@@ -115,7 +102,10 @@ def test_fixed_fermi_level(workplace):
     """The level that a charge of 0.5 e has gives that charge back, whatever the file says."""
     atoms = water(1)
     atoms.calc = SCCalculator(
-        random_model(FAMILY), charge=0.5, allow_fractional_charge=True, allow_extrapolation=True
+        random_model("SplitChargeEquilibration"),
+        charge=0.5,
+        allow_fractional_charge=True,
+        allow_extrapolation=True,
     )
     level = atoms.calc.get_property("fermi_level", atoms)
     atoms.info["charge"] = -1
@@ -219,7 +209,7 @@ def test_models_are_listed_and_shown(monkeypatch):
     for part in ("tiny", "H O Si", "-1 … +1", "0.2", "open", "MIT"):
         assert part in listed
     shown = asesc("models", "info", "tiny")
-    for part in (FAMILY, "up to 0.2 V/Å", "Tests only.", "0.5 eV/Å", "sha256"):
+    for part in ("SplitChargeEquilibration", "up to 0.2 V/Å", "Tests only.", "0.5 eV/Å", "sha256"):
         assert part in shown
 
 
@@ -266,7 +256,7 @@ def test_a_model_is_listed_under_the_name_that_opens_it(monkeypatch, tmp_path):
     monkeypatch.setenv("COLUMNS", "150")
     listed = asesc("models", "list")
     assert "small" in listed and "tiny" not in listed
-    assert FAMILY in asesc("models", "info", "small")
+    assert "SplitChargeEquilibration" in asesc("models", "info", "small")
 
 
 def test_a_damaged_model_hides_no_other(tmp_path):
@@ -284,73 +274,9 @@ def test_a_folder_is_a_model_with_its_example(workplace, capsys, monkeypatch):
     assert "has no example structure; put one into its folder" in message
 
 
-def test_doctor_is_green(monkeypatch):
-    monkeypatch.setenv("COLUMNS", "150")
-    output = asesc("doctor", "--model", "tiny")
-    for part in ("torch", "device", "boundaries", "model tiny", "force − finite difference"):
-        assert part in output
-    assert "dE/dField + dipole" in output
-    assert "DirectCoulomb, open boundary" in output
-    assert "in 10 directions, one of them of all atoms" in output
-    assert "backbone kernels" in output
-
-
-def test_doctor_compares_other_kernels(monkeypatch):
-    """A stand-in for an accelerator, once right and once wrong by a millionth."""
-    from asesc.calculators import SCCalculator
-    from asesc.cli.doctor import _kernel_check
-    from asesc.cli.run import read_structure
-    from asesc.models import kernels
-
-    class Stand:
-        name, error = "cuequivariance", 0.0
-
-        def __init__(self, architecture):
-            pass
-
-        def __call__(self, mace, inputs):
-            output = mace(inputs, compute_force=False)
-            return output | {"node_energy": output["node_energy"] * (1 + self.error)}
-
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setitem(kernels._ACCELERATORS, "cuequivariance", Stand)
-    atoms = read_structure("tiny")
-    atoms.calc = SCCalculator("tiny", kernels="cuequivariance")
-    check = _kernel_check(atoms)
-    assert check.passed and "forces differ by 0.0e+00 eV/Å" in check.value
-    Stand.error = 1e-6
-    arguments = ["doctor", "--model", "tiny", "--kernels", "cuequivariance"]
-    result = CliRunner().invoke(app, arguments)
-    assert result.exit_code == 1 and "kernels disagree" in result.output
-
-
-def test_doctor_sees_wrong_forces(monkeypatch):
-    """Already an error of a ten-thousandth."""
-    from asesc.calculators import SCCalculator
-
-    forces = SCCalculator.get_forces
-
-    def wrong(self, atoms=None):
-        return forces(self, atoms) * (1 + 1e-4)
-
-    monkeypatch.setattr(SCCalculator, "get_forces", wrong)
-    result = CliRunner().invoke(app, ["doctor", "--model", "tiny"])
-    assert result.exit_code == 1
-    assert "forces are wrong" in " ".join(result.output.replace("│", " ").split())
-
-
-def test_doctor_asks_for_models(monkeypatch, tmp_path):
-    """A model without an example structure is not a test case; the exit code says what is red."""
-    (tmp_path / "models" / "tiny" / "example.xyz").unlink()
-    monkeypatch.setattr("asesc.pretrained.list_models", lambda: ["tiny"])
-    result = CliRunner().invoke(app, ["doctor"])
-    assert result.exit_code == 1
-    assert "none found" in result.output
-
-
 def test_evaluate_prints_a_table_and_draws(workplace, monkeypatch):
     monkeypatch.setenv("COLUMNS", "120")
-    teacher = random_model(FAMILY)
+    teacher = random_model("SplitChargeEquilibration")
     labels = ("energy", "forces", "dipole", "born_charges", "polarizability")
     write("data.xyz", [labelled(teacher, water(n), labels) for n in range(2)])
     output = asesc("evaluate", "tiny", "data.xyz")
