@@ -67,6 +67,15 @@ class Problem:
         """Whether dense matrices of a structure are within the limit of the options."""
         return self.system.layout.shape[1] * self.basis.n_components <= self.options.dense_limit
 
+    @property
+    def corrections(self) -> int:
+        """Newton corrections of a solution, each with one more exact derivative.
+
+        With matrices a second one costs little, and takes what is left of the start out of the
+        value, to the last bit.
+        """
+        return 2 if self.is_small else self.order
+
     def require_dense_memory(self) -> None:
         """Refuse to solve with matrices that do not fit into memory; see :mod:`asesc.memory`."""
         require_memory(

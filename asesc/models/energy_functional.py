@@ -120,7 +120,7 @@ class EnergyFunctional(SplitChargeEquilibration, family="EnergyFunctional"):
             surface = surface.placed(formal, share)
             frozen = surface.frozen()
         w, solution = find(frozen, start)
-        w = attach_derivatives(w, surface.residual, _inverse(frozen, w), order=problem.order)
+        w = attach_derivatives(w, surface.residual, _inverse(frozen, w), order=problem.corrections)
         spent = solution.iterations + sum(stage.maps for stage in stages)
         solution = replace(solution, iterations=spent, stages=(*stages, *solution.stages))
         return state_at(surface, w, solution)

@@ -176,6 +176,6 @@ def _converge(density_map: DensityMap, start: Tensor) -> tuple[Tensor, Solution]
         change = problem.system.sum(drawn[:, 0])
         require_minimum(-1 / change)
     coefficients = attach_derivatives(
-        coefficients, density_map.residual, inverse, order=problem.order
+        coefficients, density_map.residual, inverse, order=problem.corrections
     )
     return coefficients, solution

@@ -170,7 +170,7 @@ def _equilibrate(problem: Problem, response: Response) -> tuple[Tensor, Solution
         *products, rhs, layout=layout, start=_start(problem, rhs), options=problem.options
     )
     inverse = response_inverse(*products, layout=layout, options=problem.options)
-    return attach_derivatives(p, residual, inverse, order=problem.order), solution
+    return attach_derivatives(p, residual, inverse, order=problem.corrections), solution
 
 
 def _start(problem: Problem, rhs: Tensor) -> Tensor | None:
