@@ -44,7 +44,7 @@ class FrameStore:
             path, frames = self._chunk(len(chunks)), []
         else:
             path = chunks[-1]
-        self._replace(path, [*frames, atoms])
+        replace_frames(path, [*frames, atoms])
         return path
 
     def record_failure(self, frame_id: str, reason: str) -> None:
@@ -57,10 +57,13 @@ class FrameStore:
     def _chunk(self, number: int) -> Path:
         return self.folder / f"{self.system}_{self.shard}_{number:03d}.xyz.xz"
 
-    def _replace(self, path: Path, frames: list[Atoms]) -> None:
-        temporary = self.folder / f".{path.name}"
-        write(temporary, frames, format="extxyz")
-        temporary.replace(path)
+
+
+def replace_frames(path: Path, frames: list[Atoms]) -> None:
+    """Write a file that an interruption leaves as it was or makes new, but never cuts."""
+    temporary = path.with_name(f".{path.name}")
+    write(temporary, frames, format="extxyz")
+    temporary.replace(path)
 
 
 def geometry(folder: Path, geometry_id: str) -> Atoms:

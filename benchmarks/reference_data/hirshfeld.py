@@ -31,33 +31,34 @@ def hirshfeld_multipoles(calculator, charge: float) -> tuple[np.ndarray, np.ndar
         About the periodic image of the atom that is nearest in fractional coordinates.
     """
     atoms = calculator.get_atoms()
-    free, promolecule, grid = free_atoms(calculator)
+    parts, grid = free_atoms(calculator)
+    promolecule = sum(parts)
     density = calculator.density.get_all_electron_density(atoms)[0].sum(axis=0)
     share = np.divide(
         density - promolecule, promolecule, out=np.zeros_like(density), where=promolecule > 1e-12
     )
-    charges, dipoles = moments(free, -share, grid, atoms.get_scaled_positions(wrap=False))
+    charges, dipoles = moments(parts, -share, grid, atoms.get_scaled_positions(wrap=False))
     return charges + (charge - charges.sum()) / len(atoms), dipoles
 
 
-def free_atoms(calculator) -> tuple[HirshfeldDensity, np.ndarray, object]:
-    """The densities of the atoms, their sum on the grid, and the grid."""
+def free_atoms(calculator) -> tuple[list[np.ndarray], object]:
+    """The density of every free atom, normalised by itself, and the grid that all are on."""
     free = HirshfeldDensity(calculator)
-    promolecule, grid = free.get_density([0])
-    for index in range(1, len(calculator.get_atoms())):
-        promolecule += free.get_density([index])[0]
-    return free, promolecule, grid
+    densities, grids = zip(
+        *(free.get_density([index]) for index in range(len(calculator.get_atoms()))), strict=True
+    )
+    return list(densities), grids[0]
 
 
 def moments(
-    free: HirshfeldDensity, share: np.ndarray, grid, places: np.ndarray
+    parts: list[np.ndarray], share: np.ndarray, grid, places: np.ndarray
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Charge and dipole of each free atom's density times ``share``."""
+    """Charge and dipole of each free atom's density times ``share``, about its fractional place."""
     points = np.moveaxis(np.indices(grid.n_c), 0, -1)
     fractional = (points + grid.beg_c) / grid.N_c
     charges, dipoles = np.empty(len(places)), np.empty((len(places), 3))
     for index, position in enumerate(places):
-        part = free.get_density([index])[0] * share
+        part = parts[index] * share
         offset = fractional - position
         offset = (offset - np.rint(offset)) @ grid.cell_cv
         charges[index] = part.sum() * grid.dv

@@ -15,7 +15,8 @@ from pathlib import Path
 
 import numpy as np
 from ase import Atoms
-from ase.io import read, write
+from ase.io import read
+from frames import replace_frames
 from gpaw.analyse.hirshfeld import HirshfeldDensity
 from hirshfeld import free_atoms, moments
 from labels import calculator
@@ -34,9 +35,9 @@ def corrections(atoms: Atoms, system: str) -> tuple[np.ndarray, np.ndarray]:
     calc.initialize(frame)
     calc.set_positions(frame)
     scaled, _ = HirshfeldDensity(calc).get_density()
-    free, promolecule, grid = free_atoms(calc)
-    ratio = np.divide(promolecule, scaled, out=np.ones_like(scaled), where=scaled > 1e-12)
-    return moments(free, ratio - 1, grid, frame.get_scaled_positions(wrap=False))
+    parts, grid = free_atoms(calc)
+    ratio = np.divide(sum(parts), scaled, out=np.ones_like(scaled), where=scaled > 1e-12)
+    return moments(parts, ratio - 1, grid, frame.get_scaled_positions(wrap=False))
 
 
 def mended(atoms: Atoms, change: tuple[np.ndarray, np.ndarray]) -> Atoms:
@@ -82,7 +83,7 @@ def main() -> None:
                     known[name] = corrections(atoms, options.system)
                 frames[number] = mended(atoms, known[name])
         frames = [balanced(a) if needs_balance(a) else a for a in frames]
-        write(path, frames, format="extxyz")
+        replace_frames(path, frames)
         print(path.name, flush=True)
 
 
