@@ -58,7 +58,6 @@ class FrameStore:
         return self.folder / f"{self.system}_{self.shard}_{number:03d}.xyz.xz"
 
 
-
 def replace_frames(path: Path, frames: list[Atoms]) -> None:
     """Write a file that an interruption leaves as it was or makes new, but never cuts."""
     temporary = path.with_name(f".{path.name}")

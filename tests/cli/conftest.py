@@ -21,11 +21,10 @@ def calculator(monkeypatch):
 
 @pytest.fixture
 def workplace(tmp_path, monkeypatch):
-    """An empty folder to work in, and the model 'tiny' with an example beside it."""
+    """An empty folder, and the model 'tiny' for molecules and slabs with an example beside it."""
     models = tmp_path / "models"
-    save_model(
-        random_model("SplitChargeEquilibration"), models / "tiny", tiny_card(boundaries=("open",))
-    )
+    model, card = random_model("SplitChargeEquilibration"), tiny_card(boundaries=("open", "slab"))
+    save_model(model, models / "tiny", card)
     write(models / "tiny" / "example.xyz", water(0))
     monkeypatch.setenv("ASESC_MODELS", str(models))
     work = tmp_path / "work"

@@ -5,7 +5,6 @@ import pytest
 from ase import Atoms
 from ase.constraints import FixAtoms
 from ase.io import read, write
-from builders import random_model, tiny_card
 from shell import asesc, refused
 from teaching import water
 from typer.testing import CliRunner
@@ -15,17 +14,8 @@ from asesc.cli import app
 from asesc.cli.record import Record
 from asesc.cli.run import attach_calculator, output_paths, read_structure
 from asesc.errors import InputError
-from asesc.pretrained import save_model
 
-
-@pytest.fixture(autouse=True)
-def workplace(tmp_path, monkeypatch):
-    """A model for molecules and slabs, and a folder to work in."""
-    card = tiny_card(boundaries=("open", "slab"))
-    save_model(random_model("SplitChargeEquilibration"), tmp_path / "models" / "tiny", card)
-    monkeypatch.setenv("ASESC_MODELS", str(tmp_path / "models"))
-    (tmp_path / "work").mkdir()
-    monkeypatch.chdir(tmp_path / "work")
+pytestmark = pytest.mark.usefixtures("workplace")
 
 
 def fixed(name):
